@@ -1,0 +1,88 @@
+// Measuring: latencies, the server's CPU time, and the phases of a trial.
+#pragma once
+
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <memory>
+
+#include "load.h"
+
+namespace edgewire::bench {
+
+// Counts durations in buckets whose width grows with the value (as HdrHistogram does): exact below 128 ns, and
+// 128 buckets for every doubling above it, so a bucket is at most 0.8 % wide and its middle at most 0.4 % wrong.
+class Histogram {
+ public:
+  void add(uint64_t ns) {
+    counts_[bucketOf(ns)]++;
+    total_++;
+  }
+  // The duration that the given share of the values (0..1) does not exceed; 0 if there are none.
+  double quantileNs(double share) const;
+
+ private:
+  static constexpr int kBits = 7;
+  static constexpr uint64_t kPerDoubling = 1u << kBits;
+  static constexpr size_t kBuckets = (64 - kBits + 1) * kPerDoubling;
+
+  static size_t bucketOf(uint64_t ns) {
+    if (ns < kPerDoubling) return ns;
+    const int shift = std::bit_width(ns) - 1 - kBits;  // ns >> shift lies in [kPerDoubling, 2 * kPerDoubling)
+    return static_cast<size_t>(shift) * kPerDoubling + (ns >> shift);
+  }
+  static double middleOf(size_t bucket);
+
+  std::array<uint64_t, kBuckets> counts_{};
+  uint64_t total_ = 0;
+};
+
+// CPU time (user and system, all threads, also those that have ended) that a process has used, in nanoseconds.
+class ServerCpu {
+ public:
+  explicit ServerCpu(pid_t pid);  // 0: there is nobody to measure
+  bool known() const { return pid_ != 0; }
+  uint64_t readNs() const;
+
+ private:
+  pid_t pid_;
+  clockid_t clock_ = 0;
+};
+
+// Warm-up, then the measured window. Messages count if they end within the window, whenever they began.
+class Trial {
+ public:
+  explicit Trial(const Options& options);
+
+  void begin();                // the warm-up starts now
+  bool running(uint64_t now);  // moves on to the next phase when it is time; false once the window has ended
+
+  // A message that was begun at `startedNs` is complete.
+  void complete(uint64_t startedNs, uint64_t now) {
+    lastProgressNs_ = now;
+    if (phase_ != Phase::measuring) return;
+    messages_++;
+    latency_->add(now - startedNs);
+  }
+  // Call it now and then, also outside the window: a server that has stopped to answer fails the trial.
+  void checkProgress(uint64_t now) const;
+
+  void printJson() const;
+
+ private:
+  enum class Phase { opening, warmup, measuring, over };
+  static constexpr uint64_t kStallNs = 5'000'000'000;  // far beyond any latency on one machine
+
+  const Options& options_;
+  ServerCpu cpu_;
+  Phase phase_ = Phase::opening;
+  uint64_t phaseEndsNs_ = 0;  // valid in warmup and measuring
+  uint64_t lastProgressNs_ = 0;
+  uint64_t windowStartNs_ = 0;
+  uint64_t windowNs_ = 0;     // valid when over
+  uint64_t serverCpuNs_ = 0;  // while measuring: the reading at the window's start; when over: what the window used
+  uint64_t messages_ = 0;
+  std::unique_ptr<Histogram> latency_ = std::make_unique<Histogram>();
+};
+
+}  // namespace edgewire::bench

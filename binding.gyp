@@ -1,0 +1,165 @@
+# One file list per part; the sources of a part are named here and nowhere else (no globbing: a forgotten file must
+# fail to link, and a stray one must not be compiled).
+#
+# `node-gyp rebuild` builds the addon only, which is all that the published sources allow. tools/ready.mjs sets
+# edgewire_dev=1 to get the bench and test programs as well, and asks make for those it needs.
+{
+  'variables': {
+    'edgewire_dev%': 0,
+
+    # native/core: knows neither Node-API nor libuv. The operating system picks the poller's file.
+    'core_sources': [
+      'native/core/sys.cc',
+      'native/core/sockaddr.cc',
+      'native/core/slab.cc',
+      'native/core/timer_wheel.cc',
+      'native/core/conn_table.cc',
+      'native/core/out_queue.cc',
+      'native/core/listener.cc',
+      'native/core/reactor.cc',
+      'native/core/reactor_io.cc',
+      'native/core/reactor_commands.cc',
+    ],
+    'conditions': [
+      ['OS=="mac"', {
+        'poller_sources': ['native/core/poller_kqueue.cc'],
+      }, {
+        'poller_sources': ['native/core/poller_epoll.cc'],
+      }],
+    ],
+    'node_sources': [
+      'native/node/binding.cc',
+      'native/node/driver_uv_poll.cc',
+      'native/node/env.cc',
+    ],
+    'core_test_sources': [
+      'test/native/main.cc',
+      'test/native/slab_test.cc',
+      'test/native/timer_wheel_test.cc',
+      'test/native/ring_test.cc',
+      'test/native/conn_table_test.cc',
+      'test/native/out_queue_test.cc',
+      'test/native/reactor_test.cc',
+    ],
+    'load_sources': [
+      'bench/load_main.cc',
+      'bench/load_echo.cc',
+      'bench/load_churn.cc',
+      'bench/load_idle.cc',
+      'bench/load_stats.cc',
+    ],
+    'floor_sources': [
+      'bench/floor_server.cc',
+    ],
+  },
+
+  # For every target. node-gyp's own defaults (addon.gypi) make each target a loadable module with the suffix .node,
+  # and -O3 comes from Node's common.gypi.
+  'target_defaults': {
+    'include_dirs': ['native'],
+    'cflags!': ['-O3'],
+    'cflags': ['-Wall', '-Wextra', '-Werror=return-type', '-fvisibility=hidden', '-fPIC'],
+    'cflags_cc!': ['-std=gnu++17', '-std=gnu++14', '-std=gnu++1y'],
+    'cflags_cc': ['-std=gnu++20', '-fvisibility-inlines-hidden'],
+    'xcode_settings': {
+      'CLANG_CXX_LANGUAGE_STANDARD': 'gnu++20',
+      'CLANG_CXX_LIBRARY': 'libc++',
+      'GCC_SYMBOLS_PRIVATE_EXTERN': 'YES',
+      'MACOSX_DEPLOYMENT_TARGET': '11.0',
+      'WARNING_CFLAGS': ['-Wall', '-Wextra', '-Werror=return-type'],
+    },
+  },
+
+  'targets': [
+    {
+      'target_name': 'edgewire_core',
+      'type': 'static_library',
+      'product_prefix': 'lib',
+      'product_extension': 'a',
+      'sources': ['<@(core_sources)', '<@(poller_sources)'],
+      'cflags': ['-O2'],
+      'cflags_cc': ['-fno-exceptions', '-fno-rtti'],
+    },
+    {
+      'target_name': 'edgewire',
+      'dependencies': ['edgewire_core'],
+      'sources': ['<@(node_sources)'],
+      'include_dirs': ['<!(node -p "require(\'node-addon-api\').include_dir")'],
+      'defines': ['NAPI_VERSION=8', 'NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS'],
+      'cflags': ['-O2'],
+      'cflags_cc': ['-fno-exceptions', '-fno-rtti'],
+    },
+  ],
+
+  'conditions': [
+    ['edgewire_dev==1', {
+      'variables': {
+        'gtest_dir': '<!(node -p "require(\'path\').relative(\'.\', require.resolve(\'@xpack-3rd-party/googletest/package.json\') + \'/../googletest\')")',
+        # Both sanitizers in one binary; the first finding ends the run.
+        'sanitizers': ['-fsanitize=address,undefined', '-fno-sanitize-recover=undefined'],
+        'sanitizer_cflags': ['<@(sanitizers)', '-O1', '-g', '-fno-omit-frame-pointer'],
+      },
+      'targets': [
+        {
+          # Without sanitizers: the framework is not what is tested, and with them it takes half a minute to compile.
+          'target_name': 'edgewire_gtest',
+          'type': 'static_library',
+          'product_prefix': 'lib',
+          'product_extension': 'a',
+          'sources': ['<(gtest_dir)/src/gtest-all.cc'],
+          'include_dirs': ['<(gtest_dir)', '<(gtest_dir)/include'],
+          'cflags': ['-O0', '-Wno-maybe-uninitialized'],
+          'cflags_cc!': ['-fno-exceptions', '-fno-rtti'],
+          'xcode_settings': {
+            'GCC_OPTIMIZATION_LEVEL': '0',
+            'GCC_ENABLE_CPP_EXCEPTIONS': 'YES',
+            'GCC_ENABLE_CPP_RTTI': 'YES',
+          },
+        },
+        {
+          # The core once more, with the sanitizers compiled in, and its property tests.
+          'target_name': 'edgewire_core_test',
+          'type': 'executable',
+          'product_prefix': '',
+          'product_extension': '',
+          'dependencies': ['edgewire_gtest'],
+          'sources': ['<@(core_sources)', '<@(poller_sources)', '<@(core_test_sources)'],
+          'include_dirs': ['<(gtest_dir)/include'],
+          'cflags': ['<@(sanitizer_cflags)'],
+          'cflags_cc!': ['-fno-exceptions', '-fno-rtti'],
+          'ldflags': ['<@(sanitizers)'],
+          'xcode_settings': {
+            'OTHER_CFLAGS': ['<@(sanitizer_cflags)'],
+            'OTHER_LDFLAGS': ['<@(sanitizers)'],
+            'GCC_ENABLE_CPP_EXCEPTIONS': 'YES',
+            'GCC_ENABLE_CPP_RTTI': 'YES',
+          },
+        },
+      ],
+    }],
+    ['edgewire_dev==1 and OS=="linux"', {
+      'targets': [
+        {
+          # The load generator: bench/ drives every server with it.
+          'target_name': 'edgewire_load',
+          'type': 'executable',
+          'product_name': 'edgewire-load',
+          'product_prefix': '',
+          'product_extension': '',
+          'sources': ['<@(load_sources)'],
+          'cflags': ['-O2'],
+        },
+        {
+          # The raw epoll echo server that every measurement is divided by.
+          'target_name': 'edgewire_floor',
+          'type': 'executable',
+          'product_name': 'edgewire-floor',
+          'product_prefix': '',
+          'product_extension': '',
+          'sources': ['<@(floor_sources)'],
+          'cflags': ['-O2'],
+        },
+      ],
+    }],
+  ],
+}

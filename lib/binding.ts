@@ -1,0 +1,99 @@
+// The only place that loads the addon. What the exports do is said in native/node/binding.cc.
+
+import { createRequire } from 'node:module'
+import { fileURLToPath } from 'node:url'
+import { AbiVersion } from './abi.js'
+import { NetError } from './errors.js'
+
+/** What native/node/env.cc calls and fills in. */
+export interface Hooks {
+  dispatch(): void
+  /** By slab index; native sets and clears the elements. */
+  slabs: (ArrayBuffer | undefined)[]
+  /** The connection tables: replaced by larger ones as ControlTableRows grows. */
+  doubles?: ArrayBuffer
+  words?: ArrayBuffer
+}
+
+export interface SharedMemory {
+  control: ArrayBuffer
+  metrics: ArrayBuffer
+  completions: ArrayBuffer
+  commands: ArrayBuffer
+  arena: ArrayBuffer
+}
+
+export interface Binding {
+  readonly abiVersion: number
+  open(hooks: Hooks, budgetBytes: number, debug: boolean): SharedMemory
+  flush(): void
+  listen(kind: number, name: string, port: number, flags: number, backlog: number, lowWater: number): number
+  dial(
+    kind: number,
+    name: string,
+    port: number,
+    local: string | undefined,
+    localPort: number,
+    flags: number,
+    lowWater: number,
+  ): number
+  address(index: number, which: number): [family: string, address: string, port: number] | undefined
+  setOption(index: number, option: number, value: number): number
+  pin(bytes: Uint8Array): number
+  setRef(on: boolean): void
+  setBudget(bytes: number): void
+}
+
+const NodeMin = [20, 19] as const
+
+let loaded: Binding | undefined
+
+/** The addon, loaded at the first call. Throws a NetError with one readable sentence where it cannot run. */
+export function binding(): Binding {
+  loaded ??= load()
+  return loaded
+}
+
+function unsupported(reason: string, cause?: unknown): NetError {
+  return new NetError('ERR_UNSUPPORTED_PLATFORM', { op: 'configure' }, reason, { cause })
+}
+
+function checkRuntime(): void {
+  const versions = process.versions as Record<string, string | undefined>
+  for (const [name, other] of [
+    ['bun', 'Bun'],
+    ['deno', 'Deno'],
+  ] as const) {
+    // Bun ends the process when an addon uses libuv's polling, so this must come before loading.
+    if (versions[name] !== undefined) throw unsupported(`edgewire runs on Node.js only, this is ${other} ${versions[name]}`)
+  }
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
+  if (major < NodeMin[0] || (major === NodeMin[0] && minor < NodeMin[1])) {
+    throw unsupported(`edgewire needs Node.js ${NodeMin.join('.')} or newer, this is ${process.versions.node}`)
+  }
+  if (process.platform !== 'linux' && process.platform !== 'darwin') {
+    throw unsupported(`edgewire runs on Linux and macOS only, this is ${process.platform}`)
+  }
+}
+
+function load(): Binding {
+  checkRuntime()
+  const require = createRequire(import.meta.url)
+  const loadAddon = require('node-gyp-build') as (root: string) => Binding
+  let addon: Binding
+  try {
+    addon = loadAddon(fileURLToPath(new URL('..', import.meta.url)))
+  } catch (cause) {
+    throw unsupported(
+      `no binary of edgewire fits ${process.platform}-${process.arch} with Node.js ${process.versions.node}; ` +
+        'build one with `npx node-gyp rebuild` in the folder of the package',
+      cause,
+    )
+  }
+  if (addon.abiVersion !== AbiVersion) {
+    throw unsupported(
+      `the addon speaks version ${addon.abiVersion} and lib/ version ${AbiVersion}: reinstall or rebuild edgewire`,
+    )
+  }
+  return addon
+}

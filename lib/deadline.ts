@@ -1,0 +1,37 @@
+// Deadlines: from what a caller gives (a Date, epoch milliseconds, null) to the native clock's milliseconds in a
+// connection's row. Setting one is a store; native looks at the row when its wheel entry fires, and moves the entry.
+
+import * as abi from './abi.js'
+import { invalidArgument } from './errors.js'
+import type { Loop } from './loop.js'
+import type { Deadline } from './net.js'
+
+/** The epoch milliseconds of a deadline; Infinity for null. Throws for what is neither. */
+export function epochOf(deadline: Deadline): number {
+  if (deadline === null) return Number.POSITIVE_INFINITY
+  const epoch = typeof deadline === 'number' ? deadline : deadline instanceof Date ? deadline.getTime() : Number.NaN
+  if (Number.isNaN(epoch)) {
+    throw invalidArgument('configure', 'a deadline must be a Date, epoch milliseconds or null', deadline)
+  }
+  return epoch
+}
+
+/** Stores a deadline in word `word` of the connection's row. */
+export function storeDeadline(loop: Loop, index: number, word: number, epoch: number): void {
+  const { doubles } = loop
+  const row = index * abi.RowWords
+  const at = epoch - loop.metrics[abi.MetricClockOffsetMs]
+  doubles[row + word] = at
+  if (at < doubles[row + abi.RowArmedAt]) loop.push(abi.CommandArm, index, 0, 0)
+}
+
+export function storeIdleTimeout(loop: Loop, index: number, ms: number): void {
+  loop.doubles[index * abi.RowWords + abi.RowIdleMs] = ms
+  if (ms > 0) loop.push(abi.CommandArm, index, 1, 0)
+}
+
+/** Has the deadline in the row passed, though native has not told yet (the loop was busy)? */
+export function isPast(loop: Loop, index: number, word: number): boolean {
+  const at = loop.doubles[index * abi.RowWords + word]
+  return at !== Number.POSITIVE_INFINITY && at + loop.metrics[abi.MetricClockOffsetMs] <= Date.now()
+}

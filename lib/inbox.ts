@@ -1,0 +1,161 @@
+// What has been read from the kernel and not taken yet, and who waits for it: the reading half of a connection that is
+// read by read() or iteration, and the waiting room of a paused one.
+
+import * as abi from './abi.js'
+import { releaseAddress, retainAddress } from './lease.js'
+import type { Loop } from './loop.js'
+
+/** Held bytes below this are copied, so that they do not keep a whole chunk of the pool. */
+const CopyBelowBytes = 4096
+const NotLeased = -1
+
+/** A read that waits: into the caller's buffer, or (null) for a chunk that the caller will own. */
+interface PendingRead {
+  into: Uint8Array | null
+  resolve(value: never): void
+  reject(error: unknown): void
+}
+
+interface Held {
+  bytes: Buffer
+  /** The pool address that is leased for it, or NotLeased when `bytes` is a copy. */
+  address: number
+}
+
+export class Inbox {
+  /** The oldest waiting read, apart from the others because as a rule it is the only one. */
+  private first: PendingRead | undefined
+  private others: PendingRead[] | undefined
+  private held: Held[] | undefined
+
+  constructor(private readonly loop: Loop) {}
+
+  get hasReader(): boolean {
+    return this.first !== undefined
+  }
+
+  get hasBytes(): boolean {
+    return this.held !== undefined
+  }
+
+  /** How much the oldest reader can take; 0: a detached buffer, Infinity: any. */
+  get wantedBytes(): number {
+    const into = this.first?.into
+    return into === null || into === undefined ? Number.POSITIVE_INFINITY : into.length
+  }
+
+  /** Queues a read; it is served at once when bytes are held. */
+  read<T>(into: Uint8Array | null): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      const read: PendingRead = { into, resolve: resolve as (value: never) => void, reject }
+      if (this.first === undefined) this.first = read
+      else if (this.others === undefined) this.others = [read]
+      else this.others.push(read)
+      if (this.held !== undefined) this.serveHeld()
+    })
+  }
+
+  private shift(): PendingRead {
+    const read = this.first as PendingRead
+    this.first = this.others?.shift()
+    if (this.others?.length === 0) this.others = undefined
+    return read
+  }
+
+  /** Bytes have come from the pool: to the readers in order, and what is left is held. */
+  feed(address: number, bytes: number): void {
+    if (this.held !== undefined || this.first === undefined) {
+      this.hold(address, bytes)
+      if (this.first !== undefined) this.serveHeld()
+      return
+    }
+    const { into } = this.first
+    if (into === null) {
+      const chunk = Buffer.allocUnsafe(bytes)
+      this.loop.copyOut(address, bytes, chunk)
+      this.shift().resolve(chunk as never)
+      return
+    }
+    const count = Math.min(bytes, into.length)
+    // A buffer whose memory was transferred away while the read waited takes nothing; see serveHeld().
+    if (count > 0) {
+      this.loop.copyOut(address, count, into)
+      this.shift().resolve(count as never)
+    }
+    if (count === bytes) return
+    this.hold(address + count, bytes - count)
+    if (this.first !== undefined) this.serveHeld()
+  }
+
+  hold(address: number, bytes: number): void {
+    let entry: Held
+    if (bytes < CopyBelowBytes) {
+      const copy = Buffer.allocUnsafe(bytes)
+      this.loop.copyOut(address, bytes, copy)
+      entry = { bytes: copy, address: NotLeased }
+    } else {
+      retainAddress(this.loop, address)
+      entry = { bytes: this.loop.view(address, bytes), address }
+    }
+    if (this.held === undefined) this.held = [entry]
+    else this.held.push(entry)
+  }
+
+  private serveHeld(): void {
+    while (this.first !== undefined && this.held !== undefined) {
+      const entry = this.held[0] as Held
+      const read = this.shift()
+      if (read.into === null) {
+        read.resolve((entry.address === NotLeased ? entry.bytes : Buffer.from(entry.bytes)) as never)
+        this.dropFirst()
+        continue
+      }
+      const count = Math.min(read.into.length, entry.bytes.length)
+      if (count === 0) {
+        read.reject(new TypeError('the buffer to read into was detached while the read waited'))
+        continue
+      }
+      read.into.set(entry.bytes.subarray(0, count))
+      if (count === entry.bytes.length) this.dropFirst()
+      else entry.bytes = entry.bytes.subarray(count)
+      read.resolve(count as never)
+    }
+  }
+
+  /** The oldest held bytes for an event handler: `use` gets them and where they lie (or -1), then they are let go. */
+  takeHeld(use: (bytes: Buffer, address: number) => void): void {
+    const entry = this.held?.[0]
+    if (entry === undefined) return
+    try {
+      use(entry.bytes, entry.address)
+    } finally {
+      // The handler may have closed the connection, which drops everything.
+      if (this.held?.[0] === entry) this.dropFirst()
+    }
+  }
+
+  private dropFirst(): void {
+    const entry = this.held?.shift()
+    if (entry !== undefined && entry.address !== NotLeased) releaseAddress(this.loop, entry.address)
+    if (this.held?.length === 0) this.held = undefined
+  }
+
+  dropHeld(): void {
+    while (this.held !== undefined) this.dropFirst()
+  }
+
+  /** The peer's FIN: readers that still wait get null. Held bytes come first, so there are none then. */
+  end(): void {
+    while (this.first !== undefined) this.shift().resolve(null as never)
+  }
+
+  fail(error: unknown): void {
+    while (this.first !== undefined) this.shift().reject(error)
+  }
+}
+
+/** The read interest for a reader that can take `bytes`: see InterestRead in native/abi.h. */
+export function interestFor(bytes: number): number {
+  // Small reads are read ahead, so that parsing a header byte by byte does not cost a system call each.
+  return Math.min(Math.max(bytes, CopyBelowBytes), 1 << abi.ChunkBytesLog2)
+}

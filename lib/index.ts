@@ -1,0 +1,26 @@
+// edgewire: TCP and Unix sockets for Node on a reactor of its own. net.ts has every contract.
+
+import { binding } from './binding.js'
+
+export { dial } from './dialer.js'
+export { NetError, type Op, type OwnCode } from './errors.js'
+export { listen } from './listener.js'
+export type {
+  Conn,
+  ConnOptions,
+  ConnState,
+  Deadline,
+  DialOptions,
+  Handlers,
+  Listener,
+  ListenerStats,
+  ListenOptions,
+  Overflow,
+  Task,
+  Writable,
+} from './net.js'
+export { type Configuration, configure, type Stats, stats } from './stats.js'
+
+// Now, so that a platform without a binary says so at the import, and the limit of open files is raised before the
+// program opens any.
+binding()

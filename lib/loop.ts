@@ -1,0 +1,365 @@
+// This side of the bridge: takes completions out of the ring and writes commands into it. One Loop per thread.
+//
+// The shared memory is described in native/abi.h. dispatch() is called once per round with everything that has
+// happened; it runs the handlers, and what they ask for lies in the command ring when it returns.
+
+import type { AsyncResource } from 'node:async_hooks'
+import * as abi from './abi.js'
+import { type Binding, binding, type Hooks } from './binding.js'
+
+/** A connection, as the loop sees it. */
+export interface ConnSink {
+  /** The async context (AsyncLocalStorage) in which its handlers run. */
+  readonly context: AsyncResource
+  onConnected(): void
+  onData(address: number, bytes: number): void
+  onEnd(): void
+  onHangup(): void
+  onDrain(): void
+  onFlushed(): void
+  onTimeout(which: number): void
+  onClosed(op: number, errno: number): void
+  /** A handler of this connection threw. Must not throw. */
+  onHandlerError(error: unknown): void
+}
+
+export interface ListenerSink {
+  readonly context: AsyncResource
+  onAccepted(index: number): void
+  onAcceptError(errno: number): void
+  onHandlerError(error: unknown): void
+}
+
+const CompletionMask = abi.CompletionCapacity - 1
+const CommandMask = abi.CommandCapacity - 1
+const ChunkMask = 2 ** abi.ChunkBytesLog2 - 1
+const SlabMask = 2 ** abi.SlabBytesLog2 - 1
+
+/** A string may take three bytes a character: up to this many characters are encoded straight into the arena. */
+const ArenaStringMax = 16 * 1024
+/** Below this, bytes are copied in a loop: TypedArray.prototype.set costs more than it saves. */
+const CopyLoopBytes = 32
+
+/** Chunks of 64 KiB that may be in use at once, by default: 256 MiB. See configure(). */
+export const DefaultSlabBudgetBytes = 256 * 1024 * 1024
+export const SlabBudgetBytesMin = 2 ** abi.SlabBytesLog2
+export const SlabBudgetBytesMax = 2 ** 32
+
+export class Loop {
+  readonly native: Binding
+  readonly control: Int32Array
+  readonly metrics: Float64Array
+  /** Rows of RowWords and InterestWords per connection; replaced when the tables grow, so do not keep them. */
+  doubles = new Float64Array(0)
+  words = new Int32Array(0)
+
+  readonly conns: (ConnSink | undefined)[] = []
+  readonly listeners: (ListenerSink | undefined)[] = []
+  /** The bytes that the current `data` completion lends: an address and a length; bytes 0 outside of one. */
+  lentAddress = 0
+  lentBytes = 0
+  /** Chunks that JavaScript holds beyond the handler, with how often. */
+  readonly leases = new Map<number, number>()
+
+  private readonly hooks: Hooks
+  private readonly completions: Int32Array
+  private readonly commands: Int32Array
+  private readonly arena: Buffer
+  private readonly slabIndices = new WeakMap<ArrayBufferLike, number>()
+  private readonly slabBuffers: (Buffer | undefined)[] = []
+  private rows = 0
+  private mappedBytes = 0
+  private refs = 0
+  /** Whose handler runs: gets what it throws. */
+  private current: ConnSink | ListenerSink | undefined
+
+  constructor(budgetBytes: number, debug: boolean) {
+    this.native = binding()
+    this.hooks = { dispatch: () => this.dispatch(), slabs: [] }
+    const shared = this.native.open(this.hooks, budgetBytes, debug)
+    this.control = new Int32Array(shared.control)
+    this.metrics = new Float64Array(shared.metrics)
+    this.completions = new Int32Array(shared.completions)
+    this.commands = new Int32Array(shared.commands)
+    this.arena = Buffer.from(shared.arena)
+  }
+
+  // ---- completions -------------------------------------------------------------------------------------------------
+
+  /** Called by the addon. Nothing that a handler throws gets out of here: it costs that handler's connection. */
+  private dispatch(): void {
+    this.refreshTables()
+    if (this.metrics[abi.MetricSlabMapped] < this.mappedBytes) this.forgetSlabs()
+    this.mappedBytes = this.metrics[abi.MetricSlabMapped]
+    for (;;) {
+      try {
+        while (this.control[abi.ControlCompletionHead] !== this.control[abi.ControlCompletionTail]) {
+          const context = this.nextContext()
+          if (context === undefined) this.drain(undefined)
+          else context.runInAsyncScope(this.drain, this, context)
+        }
+        this.current = undefined
+        this.lentBytes = 0
+        return
+      } catch (error) {
+        this.lentBytes = 0
+        const { current } = this
+        this.current = undefined
+        if (current === undefined) process.nextTick(rethrow, error)
+        else current.onHandlerError(error)
+      }
+    }
+  }
+
+  private nextContext(): AsyncResource | undefined {
+    const at = (this.control[abi.ControlCompletionHead] & CompletionMask) << 2
+    return this.sinkOf(this.completions[at] & 0xff, at)?.context
+  }
+
+  private sinkOf(type: number, at: number): ConnSink | ListenerSink | undefined {
+    if (type === abi.CompletionAccepted) return this.listeners[this.completions[at + 2]]
+    if (type === abi.CompletionAcceptError) return this.listeners[this.completions[at + 1]]
+    return this.conns[this.completions[at + 1]]
+  }
+
+  /** Serves completions while they belong to `context`: as a rule all of them, in one async scope. */
+  private drain(context: AsyncResource | undefined): void {
+    const { control, completions, conns } = this
+    for (;;) {
+      const head = control[abi.ControlCompletionHead]
+      if (head === control[abi.ControlCompletionTail]) return
+      const at = (head & CompletionMask) << 2
+      const word = completions[at]
+      if ((word & 0xff) !== abi.CompletionData) {
+        const sink = this.sinkOf(word & 0xff, at)
+        if (sink?.context !== context) return
+        control[abi.ControlCompletionHead] = (head + 1) | 0
+        this.current = sink
+        if (sink !== undefined) this.serve(sink, at)
+        continue
+      }
+      const conn = conns[completions[at + 1]]
+      if (conn?.context !== context) return
+      control[abi.ControlCompletionHead] = (head + 1) | 0
+      if (conn === undefined) continue
+      this.current = conn
+      this.lentAddress = completions[at + 2] >>> 0
+      this.lentBytes = completions[at + 3]
+      conn.onData(this.lentAddress, this.lentBytes)
+      this.lentBytes = 0
+    }
+  }
+
+  private serve(sink: ConnSink | ListenerSink, at: number): void {
+    const { completions } = this
+    const word = completions[at]
+    switch (word & 0xff) {
+      case abi.CompletionAccepted:
+        return (sink as ListenerSink).onAccepted(completions[at + 1])
+      case abi.CompletionAcceptError:
+        return (sink as ListenerSink).onAcceptError(completions[at + 2])
+      case abi.CompletionEnd:
+        return (sink as ConnSink).onEnd()
+      case abi.CompletionDrain:
+        return (sink as ConnSink).onDrain()
+      case abi.CompletionFlushed:
+        return (sink as ConnSink).onFlushed()
+      case abi.CompletionTimeout:
+        return (sink as ConnSink).onTimeout(word >> 8)
+      case abi.CompletionConnected:
+        return (sink as ConnSink).onConnected()
+      case abi.CompletionHangup:
+        return (sink as ConnSink).onHangup()
+      case abi.CompletionClosed:
+        return (sink as ConnSink).onClosed(word >> 8, completions[at + 2])
+      default:
+        throw new Error(`edgewire: unknown completion ${word & 0xff}`)
+    }
+  }
+
+  /** The tables move when native makes them larger: before a dispatch, or in dial(). */
+  refreshTables(): void {
+    const rows = this.control[abi.ControlTableRows]
+    if (rows === this.rows) return
+    this.rows = rows
+    this.doubles = new Float64Array(this.hooks.doubles as ArrayBuffer)
+    this.words = new Int32Array(this.hooks.words as ArrayBuffer)
+  }
+
+  // ---- lent bytes --------------------------------------------------------------------------------------------------
+
+  /** A view of the pool's memory: valid while somebody holds its chunk. */
+  view(address: number, bytes: number): Buffer {
+    const offset = address & SlabMask
+    const slab = this.slabOf(address)
+    return Buffer.from(slab.buffer as ArrayBuffer, offset, bytes)
+  }
+
+  /** Copies pool memory to the start of `into`. */
+  copyOut(address: number, bytes: number, into: Uint8Array): void {
+    const offset = address & SlabMask
+    const slab = this.slabOf(address)
+    if (bytes <= CopyLoopBytes) {
+      for (let i = 0; i < bytes; i++) into[i] = slab[offset + i]
+    } else {
+      into.set(new Uint8Array(slab.buffer as ArrayBuffer, offset, bytes))
+    }
+  }
+
+  private slabOf(address: number): Buffer {
+    const index = address >>> abi.SlabBytesLog2
+    const memory = this.hooks.slabs[index] as ArrayBuffer
+    let buffer = this.slabBuffers[index]
+    if (buffer === undefined || buffer.buffer !== memory) {
+      buffer = this.slabBuffers[index] = Buffer.from(memory)
+      this.slabIndices.set(memory, index)
+    }
+    return buffer
+  }
+
+  /** The pool has given slabs back: our views must not keep their memory. */
+  private forgetSlabs(): void {
+    for (let index = 0; index < this.slabBuffers.length; index++) {
+      if (this.hooks.slabs[index] === undefined) delete this.slabBuffers[index]
+    }
+  }
+
+  /** The address of bytes that lie in the pool, or -1. */
+  addressOf(bytes: Uint8Array): number {
+    const index = this.slabIndices.get(bytes.buffer)
+    return index === undefined ? -1 : index * 2 ** abi.SlabBytesLog2 + bytes.byteOffset
+  }
+
+  /** May these bytes of the pool be sent from where they lie? Only while somebody holds their chunk. */
+  isLent(address: number): boolean {
+    const chunk = address >>> abi.ChunkBytesLog2
+    return (this.lentBytes > 0 && this.lentAddress >>> abi.ChunkBytesLog2 === chunk) || this.leases.has(chunk)
+  }
+
+  /** As isLent(), of bytes that must lie in one chunk. */
+  isLentWhole(address: number, bytes: number): boolean {
+    return (address & ChunkMask) + bytes <= ChunkMask + 1 && this.isLent(address)
+  }
+
+  // ---- commands ----------------------------------------------------------------------------------------------------
+
+  push(type: number, subject: number, a: number, b: number): void {
+    const { control, commands } = this
+    let tail = control[abi.ControlCommandTail]
+    if (((tail - control[abi.ControlCommandHead]) | 0) >= abi.CommandCapacity) {
+      this.flush()
+      tail = control[abi.ControlCommandTail]
+    }
+    const at = (tail & CommandMask) << 2
+    commands[at] = type
+    commands[at + 1] = subject
+    commands[at + 2] = a
+    commands[at + 3] = b
+    control[abi.ControlCommandTail] = (tail + 1) | 0
+  }
+
+  flush(): void {
+    this.native.flush()
+  }
+
+  /** Copies bytes (at most ArenaBytes) into the arena and leaves the write command. */
+  writeCopy(subject: number, bytes: Uint8Array): void {
+    const count = bytes.length
+    const used = this.room(count)
+    if (count <= CopyLoopBytes) {
+      const { arena } = this
+      for (let i = 0; i < count; i++) arena[used + i] = bytes[i]
+    } else {
+      this.arena.set(bytes, used)
+    }
+    this.commit(subject, used, count)
+  }
+
+  /** Encodes at most ArenaStringMax characters into the arena. Returns the bytes written. */
+  writeText(subject: number, text: string): number {
+    const used = this.room(text.length * 3)
+    const count = this.arena.write(text, used, 'utf8')
+    this.commit(subject, used, count)
+    return count
+  }
+
+  fitsArena(text: string): boolean {
+    return text.length <= ArenaStringMax
+  }
+
+  /** Makes room for `count` bytes in the arena and for a record in the ring; returns where the bytes go. */
+  private room(count: number): number {
+    const { control } = this
+    const used = control[abi.ControlArenaUsed]
+    const records = (control[abi.ControlCommandTail] - control[abi.ControlCommandHead]) | 0
+    if (used + count <= abi.ArenaBytes && records < abi.CommandCapacity) return used
+    this.flush()
+    return 0
+  }
+
+  /** Commands the write of the arena's newest bytes; joins them to the write before when that is the same connection's. */
+  private commit(subject: number, offset: number, count: number): void {
+    const { control, commands } = this
+    const tail = control[abi.ControlCommandTail]
+    control[abi.ControlArenaUsed] = offset + count
+    if (tail !== control[abi.ControlCommandHead]) {
+      const last = ((tail - 1) & CommandMask) << 2
+      if (
+        commands[last] === abi.CommandWriteArena &&
+        commands[last + 1] === subject &&
+        commands[last + 2] + commands[last + 3] === offset
+      ) {
+        commands[last + 3] += count
+        return
+      }
+    }
+    this.push(abi.CommandWriteArena, subject, offset, count)
+  }
+
+  // ---- the process's life --------------------------------------------------------------------------------------------
+
+  /** Something began that keeps the process alive. */
+  ref(): void {
+    if (this.refs++ === 0) this.native.setRef(true)
+  }
+
+  unref(): void {
+    if (--this.refs === 0) this.native.setRef(false)
+  }
+}
+
+function rethrow(error: unknown): never {
+  throw error
+}
+
+// ---- this thread's loop ----------------------------------------------------------------------------------------------
+
+let budgetBytes = budgetFromEnvironment()
+let instance: Loop | undefined
+
+/** This thread's loop, opened at the first call. */
+export function loop(): Loop {
+  instance ??= new Loop(budgetBytes, process.env.EDGEWIRE_DEBUG === '1')
+  return instance
+}
+
+/** This thread's loop, if it has one. */
+export function openLoop(): Loop | undefined {
+  return instance
+}
+
+/** The pool's budget, now and for a loop that is opened later. */
+export function setSlabBudget(bytes: number): void {
+  budgetBytes = bytes
+  instance?.native.setBudget(bytes)
+}
+
+export function slabBudget(): number {
+  return budgetBytes
+}
+
+function budgetFromEnvironment(): number {
+  const wanted = Number(process.env.EDGEWIRE_SLAB_BUDGET_BYTES)
+  if (!Number.isSafeInteger(wanted) || wanted <= 0) return DefaultSlabBudgetBytes
+  return Math.min(Math.max(wanted, SlabBudgetBytesMin), SlabBudgetBytesMax)
+}

@@ -1,0 +1,62 @@
+#include "core/conn_table.h"
+
+#include "core/check.h"
+
+namespace edgewire {
+
+bool ConnTable::grow() noexcept {
+  uint32_t old_rows = rows();
+  uint32_t new_rows = old_rows == 0 ? kRowsAtStart : old_rows * 2;
+  if (new_rows > kRowsMax) return false;
+  if (!source_.grow_rows(new_rows, &doubles_, &words_)) return false;
+  conns_.resize(new_rows);
+  free_.reserve(new_rows);
+  for (uint32_t index = new_rows; index-- > old_rows;) free_.push_back(index);
+  return true;
+}
+
+uint32_t ConnTable::allocate() noexcept {
+  if (free_.empty() && !grow()) return kNoIndex;
+  uint32_t index = free_.back();
+  free_.pop_back();
+  uint32_t generation = conns_[index].generation;
+  conns_[index] = Conn{};
+  conns_[index].generation = generation;
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  double* doubles = row(index);
+  doubles[abi::kRowReadDeadline] = kInfinity;
+  doubles[abi::kRowWriteDeadline] = kInfinity;
+  doubles[abi::kRowArmedAt] = kInfinity;
+  doubles[abi::kRowIdleMs] = 0;
+  doubles[abi::kRowSentBytes] = 0;
+  doubles[abi::kRowReceivedBytes] = 0;
+  int32_t* words = interest(index);
+  words[abi::kInterestRead] = 0;
+  words[abi::kInterestFlags] = 0;
+  in_use_++;
+  return index;
+}
+
+void ConnTable::free(uint32_t index) noexcept {
+  EDGEWIRE_CHECK(index < rows() && in_use_ > 0);
+  Conn& conn = conns_[index];
+  conn.state = ConnState::kFree;
+  // A token with every bit set is the poller's own (Poller::kWakeToken): the generation never gets there, because an
+  // index below kRowsMax leaves bits of the low half clear.
+  conn.generation++;
+  free_.push_back(index);
+  in_use_--;
+}
+
+Conn* ConnTable::find(int32_t index) noexcept {
+  if (index < 0 || static_cast<uint32_t>(index) >= rows()) return nullptr;
+  Conn& conn = conns_[static_cast<uint32_t>(index)];
+  return conn.state == ConnState::kFree ? nullptr : &conn;
+}
+
+Conn* ConnTable::find_token(uint64_t token) noexcept {
+  Conn* conn = find(static_cast<int32_t>(token & UINT32_MAX));
+  return conn != nullptr && conn->generation == token >> 32 ? conn : nullptr;
+}
+
+}  // namespace edgewire

@@ -1,0 +1,61 @@
+// The poller: six functions over the system's readiness queue. poller_epoll.cc or poller_kqueue.cc implements them;
+// binding.gyp chooses the file.
+//
+// What a caller may rely on
+//   - add() registers both directions at once, edge-triggered, for the descriptor's whole life. There is no modify:
+//     to stop reading is not to read.
+//   - A readiness that exists when add() is called is reported by the next wait().
+// What a caller may not assume
+//   - An event is a hint: the call it suggests may still answer EAGAIN.
+//   - One token may appear more than once in a batch (kqueue reports each direction by itself).
+//   - A token of a descriptor that was closed meanwhile may still appear once; the generation in it tells.
+//   - Events say what is ready since the last edge, not what is ready: remember it until EAGAIN, or until a short read
+//     or write that came without a hangup (epoll(7), "Questions and answers", 9).
+#pragma once
+
+#include <cstdint>
+
+namespace edgewire {
+
+constexpr uint8_t kReadable = 1;
+constexpr uint8_t kWritable = 2;
+constexpr uint8_t kHangup = 4;  // the peer has sent its FIN; bytes may lie before it
+constexpr uint8_t kBroken = 8;  // an error is pending on the socket
+
+struct PollEvent {
+  uint64_t token;
+  uint8_t ready;  // kReadable | kWritable | kHangup | kBroken
+};
+
+class Poller {
+ public:
+  static constexpr int kEventsPerWait = 512;
+  // The token that wake() produces; wait() keeps it to itself.
+  static constexpr uint64_t kWakeToken = UINT64_MAX;
+
+  Poller() = default;
+  ~Poller() { close(); }
+  Poller(const Poller&) = delete;
+  Poller& operator=(const Poller&) = delete;
+
+  int open() noexcept;  // 0 or -errno
+  int add(int fd, uint64_t token) noexcept;
+  // Must be called before the descriptor is closed when another descriptor of the same open file may stay behind
+  // (an inherited listener); a socket whose only descriptor is closed leaves the queue by itself.
+  int remove(int fd) noexcept;
+  // Up to `capacity` (at most kEventsPerWait) events into `events`. timeout_ms: 0 returns at once, -1 waits.
+  // Returns their number, 0 also when a signal came, or -errno.
+  int wait(PollEvent* events, int capacity, int timeout_ms) noexcept;
+  // Makes a wait() in another thread return. Callable from any thread.
+  int wake() noexcept;
+  void close() noexcept;
+
+  // The queue's own descriptor, which is readable while wait(0) would return something. -1 when closed.
+  int fd() const noexcept { return fd_; }
+
+ private:
+  int fd_ = -1;
+  int wake_fd_ = -1;
+};
+
+}  // namespace edgewire

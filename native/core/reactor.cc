@@ -1,0 +1,374 @@
+#include "core/reactor.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <limits>
+
+#include "core/check.h"
+#include "core/sys.h"
+
+namespace edgewire {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// A connection may cause this many records in one go: the phases that fill the ring leave that much room.
+constexpr uint32_t kRecordsPerConn = 16;
+
+// With this many events in one look at the poller the process is busy: by the time they are answered, more have come,
+// and looking again costs less than a trip through libuv. With fewer it would mostly find nothing.
+constexpr int kEventsWorthAnotherLook = 4;
+
+}  // namespace
+
+Reactor::Reactor(Host& host, uint64_t budget_bytes)
+    : host_(host), pool_(host, budget_bytes), table_(host), queues_(pool_, host),
+      wheel_(sys.monotonic_ns() / 1000000u) {}
+
+Reactor::~Reactor() { close(); }
+
+int Reactor::open(const SharedMemory& memory) noexcept {
+  memory_ = memory;
+  int32_t* control = memory.control;
+  completions_ = RecordRing(memory.completions, abi::kCompletionCapacity,
+                            &control[abi::kControlCompletionHead], &control[abi::kControlCompletionTail]);
+  commands_ = RecordRing(memory.commands, abi::kCommandCapacity, &control[abi::kControlCommandHead],
+                         &control[abi::kControlCommandTail]);
+  command_next_.assign(abi::kCommandCapacity, kNoIndex);
+  int error = poller_.open();
+  if (error < 0) return error;
+  open_ = true;
+  update_clock();
+  last_trim_ms_ = now_ms_;
+  upkeep_phase();
+  return 0;
+}
+
+void Reactor::close() noexcept {
+  if (!open_) return;
+  open_ = false;
+  for (uint32_t index = 0; index < table_.rows(); index++) {
+    Conn& conn = table_.at(index);
+    if (conn.state == ConnState::kFree) continue;
+    drop_commands(conn);
+    queues_.drop_all(conn);
+    if (conn.fd >= 0) sys.close(conn.fd);
+    conn.fd = -1;
+    table_.free(index);
+  }
+  for (uint32_t index = 0; index < listeners_.size(); index++) close_listener(index);
+  queues_.release_cursor();
+  release_phase();
+  poller_.close();
+}
+
+// ---- the turn -----------------------------------------------------------------------------------------------------
+
+void Reactor::turn(bool poll) noexcept {
+  if (in_turn_ || !open_) return;
+  in_turn_ = true;
+  bool worked = false;
+  for (int round = 0; round < kRoundsPerTurn; round++) {
+    update_clock();
+    last_events_ = 0;
+    if (poll || round > 0) poll_phase();
+    if (has_commands()) command_phase();
+    accept_phase();
+    read_phase();
+    expire_phase();
+    publish_phase();
+    worked = worked || !completions_.empty();
+    dispatch_phase();
+    if (!open_) break;
+    command_phase();
+    release_phase();
+    if (!another_round()) break;
+  }
+  in_turn_ = false;
+  if (!open_) return;
+  if (worked) metric(abi::kMetricTurns)++;
+  upkeep_phase();
+}
+
+void Reactor::flush() noexcept {
+  if (!open_) return;
+  if (in_turn_) {
+    metric(abi::kMetricMidTurnFlushes)++;
+  } else {
+    update_clock();
+  }
+  execute_commands();
+  if (!in_turn_) release_phase();
+}
+
+bool Reactor::another_round() const noexcept {
+  return last_events_ >= kEventsWorthAnotherLook || wants_turn();
+}
+
+bool Reactor::wants_turn() const noexcept {
+  if (!ready_.empty() || !notify_.empty() || listener_ready_ || !commands_.empty()) return true;
+  return !starved_.empty() && pool_.available_bytes() > 0;
+}
+
+double Reactor::next_turn_ms() const noexcept {
+  uint64_t wheel_ms = wheel_.next_ms();
+  double next = wheel_ms == TimerWheel::kNever ? kInfinity : static_cast<double>(wheel_ms);
+  for (const Listener& listener : listeners_) {
+    if (listener.state == ListenerState::kBackoff) next = std::min(next, listener.resume_ms);
+  }
+  if (pool_.mapped_bytes() > kSlabBytes) next = std::min(next, last_trim_ms_ + kTrimEveryMs);
+  return next;
+}
+
+void Reactor::update_clock() noexcept {
+  now_ms_ = monotonic_ms();
+  metric(abi::kMetricClockNowMs) = now_ms_;
+  metric(abi::kMetricClockOffsetMs) = static_cast<double>(sys.epoch_ns()) / 1e6 - now_ms_;
+}
+
+// ---- phases -------------------------------------------------------------------------------------------------------
+
+void Reactor::poll_phase() noexcept {
+  PollEvent events[Poller::kEventsPerWait];
+  int count = poller_.wait(events, Poller::kEventsPerWait, 0);
+  metric(abi::kMetricPolls)++;
+  // What wait() can fail with (EBADF, EFAULT, EINVAL) is a bug of ours, except that a fault-injecting test may invent
+  // others: the events are not lost, they come with the next look.
+  last_events_ = std::max(count, 0);
+  for (int i = 0; i < last_events_; i++) {
+    uint32_t index = static_cast<uint32_t>(events[i].token);
+    if ((index & kListenerBit) != 0) {
+      Listener* listener =
+          (index & ~kListenerBit) < listeners_.size() ? &listeners_[index & ~kListenerBit] : nullptr;
+      if (listener == nullptr || listener->generation != events[i].token >> 32) continue;
+      listener->ready = true;
+      listener_ready_ = true;
+    } else if (table_.find_token(events[i].token) != nullptr) {
+      mark_ready(index, events[i].ready);
+    }
+  }
+}
+
+void Reactor::accept_phase() noexcept {
+  if (!listener_ready_) return;
+  listener_ready_ = false;
+  for (uint32_t index = 0; index < listeners_.size(); index++) {
+    Listener& listener = listeners_[index];
+    if (listener.ready && listener.state == ListenerState::kAccepting) accept_from(index);
+  }
+}
+
+void Reactor::read_phase() noexcept {
+  revive_starved();
+  if (ready_.empty()) return;
+  ready_next_.clear();
+  ready_next_.swap(ready_);
+  uint32_t round_bytes = 0;
+  size_t served = 0;
+  while (served < ready_next_.size() && round_bytes < kReadBytesPerRound &&
+         completions_.space() >= kRecordsPerConn) {
+    uint32_t index = ready_next_[served++];
+    table_.at(index).lists &= static_cast<uint8_t>(~kOnReadyList);
+    serve_ready(index, &round_bytes);
+  }
+  // Those that the budget did not reach come first in the next round.
+  ready_.insert(ready_.begin(), ready_next_.begin() + static_cast<ptrdiff_t>(served), ready_next_.end());
+}
+
+void Reactor::expire_phase() noexcept {
+  for (Listener& listener : listeners_) {
+    if (listener.state != ListenerState::kBackoff || now_ms_ < listener.resume_ms) continue;
+    listener.state = ListenerState::kAccepting;
+    listener.ready = true;
+    listener_ready_ = true;
+  }
+  fired_.clear();
+  wheel_.advance(static_cast<uint64_t>(now_ms_), fired_);
+  for (uint32_t index : fired_) on_wheel(index);
+}
+
+void Reactor::publish_phase() noexcept {
+  publish_accept_errors();
+  size_t told = 0;
+  while (told < notify_.size() && publish(notify_[told])) told++;
+  notify_.erase(notify_.begin(), notify_.begin() + static_cast<ptrdiff_t>(told));
+}
+
+void Reactor::dispatch_phase() noexcept {
+  if (completions_.empty()) return;
+  metric(abi::kMetricDispatches)++;
+  metric(abi::kMetricCompletions) += completions_.size();
+  host_.dispatch();
+}
+
+void Reactor::command_phase() noexcept { execute_commands(); }
+
+void Reactor::release_phase() noexcept {
+  // A chunk that somebody has leased meanwhile goes on taking small reads behind the leased bytes, so that many small
+  // leases share a chunk.
+  bool keep_cursor = cursor_ != kNoChunk && pool_.references(cursor_) > 1 && cursor_used_ < kChunkBytes;
+  ChunkId kept = keep_cursor ? cursor_ : kNoChunk;
+  bool skipped = false;
+  for (ChunkId chunk : round_chunks_) {
+    if (chunk == kept && !skipped) {
+      skipped = true;
+    } else {
+      pool_.release(chunk);
+    }
+  }
+  round_chunks_.clear();
+  cursor_ = skipped ? kept : kNoChunk;
+  if (skipped) round_chunks_.push_back(kept);
+  if (queues_.queued_bytes() == 0) queues_.release_cursor();
+}
+
+void Reactor::upkeep_phase() noexcept {
+  if (now_ms_ - last_trim_ms_ >= kTrimEveryMs) {
+    pool_.trim();
+    last_trim_ms_ = now_ms_;
+  }
+  metric(abi::kMetricSlabInUse) = static_cast<double>(pool_.in_use_bytes());
+  metric(abi::kMetricSlabPeak) = static_cast<double>(pool_.in_use_peak_bytes());
+  metric(abi::kMetricSlabMapped) = static_cast<double>(pool_.mapped_bytes());
+  metric(abi::kMetricSlabBudget) = static_cast<double>(pool_.budget_bytes());
+}
+
+// ---- readiness ----------------------------------------------------------------------------------------------------
+
+void Reactor::mark_ready(uint32_t index, uint8_t ready) noexcept {
+  Conn& conn = table_.at(index);
+  if (conn.state == ConnState::kClosed) return;
+  conn.ready |= ready;
+  int32_t* interest = table_.interest(index);
+  bool useful = conn.state == ConnState::kDialing || (conn.out_bytes > 0 && (ready & kWritable) != 0);
+  if ((ready & kReadable) != 0) {
+    interest[abi::kInterestFlags] |= abi::kFlagReadable;
+    useful = useful || interest[abi::kInterestRead] != 0 || (ready & kHangup) != 0 ||
+             conn.state == ConnState::kClosing;
+  }
+  if (useful) enlist_ready(index);
+}
+
+void Reactor::enlist_ready(uint32_t index) noexcept {
+  Conn& conn = table_.at(index);
+  if ((conn.lists & kOnReadyList) != 0) return;
+  conn.lists |= kOnReadyList;
+  ready_.push_back(index);
+}
+
+void Reactor::revive_starved() noexcept {
+  if (starved_.empty() || pool_.available_bytes() == 0) return;
+  for (uint32_t index : starved_) {
+    table_.at(index).lists &= static_cast<uint8_t>(~kOnStarvedList);
+    enlist_ready(index);
+  }
+  starved_.clear();
+}
+
+// ---- completions --------------------------------------------------------------------------------------------------
+
+bool Reactor::push(int32_t head, uint32_t subject, int32_t a, int32_t b) noexcept {
+  return completions_.push(Record{head, static_cast<int32_t>(subject), a, b});
+}
+
+void Reactor::owe(uint32_t index, uint8_t what) noexcept {
+  Conn& conn = table_.at(index);
+  conn.owes |= what;
+  if ((conn.lists & kOnNotifyList) != 0) return;
+  conn.lists |= kOnNotifyList;
+  notify_.push_back(index);
+}
+
+// Tells JavaScript what connection `index` owes it. False when the ring is full: the rest follows in the next round.
+bool Reactor::publish(uint32_t index) noexcept {
+  struct Debt {
+    uint8_t bit;
+    int32_t head;
+  };
+  static constexpr Debt kInOrder[] = {
+      {kOweConnected, abi::kCompletionConnected},
+      {kOweEnd, abi::kCompletionEnd},
+      {kOweHangup, abi::kCompletionHangup},
+      {kOweDrain, abi::kCompletionDrain},
+      {kOweFlushed, abi::kCompletionFlushed},
+      {kOweReadTimeout, abi::kCompletionTimeout | abi::kDeadlineRead << 8},
+      {kOweWriteTimeout, abi::kCompletionTimeout | abi::kDeadlineWrite << 8},
+      {kOweIdleTimeout, abi::kCompletionTimeout | abi::kDeadlineIdle << 8},
+  };
+  Conn& conn = table_.at(index);
+  if (completions_.space() < kRecordsPerConn) return false;
+  conn.lists &= static_cast<uint8_t>(~kOnNotifyList);
+  for (const Debt& debt : kInOrder) {
+    if ((conn.owes & debt.bit) != 0) push(debt.head, index);
+  }
+  conn.owes = 0;
+  if (conn.state == ConnState::kClosed && !conn.announced) {
+    conn.announced = true;
+    push(abi::kCompletionClosed | conn.closed_op << 8, index, conn.closed_errno);
+  }
+  return true;
+}
+
+void Reactor::publish_accept_errors() noexcept {
+  for (uint32_t index = 0; index < listeners_.size(); index++) {
+    Listener& listener = listeners_[index];
+    if (listener.pending_errno == 0 || listener.state == ListenerState::kFree) continue;
+    if (push(abi::kCompletionAcceptError, index, listener.pending_errno)) listener.pending_errno = 0;
+  }
+}
+
+// ---- deadlines ----------------------------------------------------------------------------------------------------
+
+// Puts the connection's one wheel entry at the earliest of what it waits for.
+void Reactor::arm(uint32_t index) noexcept {
+  Conn& conn = table_.at(index);
+  double* row = table_.row(index);
+  double next;
+  if (conn.state == ConnState::kClosing) {
+    next = conn.linger_until_ms;
+  } else {
+    next = std::min(row[abi::kRowReadDeadline], row[abi::kRowWriteDeadline]);
+    if (row[abi::kRowIdleMs] > 0) next = std::min(next, conn.active_ms + row[abi::kRowIdleMs]);
+  }
+  wheel_.reserve(table_.rows());
+  // Written so that NaN, which only a bug in lib/ could leave here, counts as none.
+  if (!(next < kInfinity)) {
+    wheel_.disarm(index);
+    row[abi::kRowArmedAt] = kInfinity;
+    return;
+  }
+  // An entry may fire late by less than a tick, never early.
+  double tick = std::ceil(std::max(next, 0.0));
+  constexpr double kFarthest = 4e15;  // far below 2^53: exact as a double and as an integer
+  wheel_.arm(index, static_cast<uint64_t>(std::min(tick, kFarthest)));
+  row[abi::kRowArmedAt] = next;
+}
+
+void Reactor::on_wheel(uint32_t index) noexcept {
+  Conn& conn = table_.at(index);
+  double* row = table_.row(index);
+  row[abi::kRowArmedAt] = kInfinity;
+  if (conn.state == ConnState::kFree || conn.state == ConnState::kClosed) return;
+  if (conn.state == ConnState::kClosing) {
+    if (now_ms_ < conn.linger_until_ms) return arm(index);
+    if (conn.writing == WriteSide::kFinSent) return finish(index, abi::kOpNone, 0);
+    return reset(index, abi::kOpClose, ETIMEDOUT);
+  }
+  if (row[abi::kRowReadDeadline] <= now_ms_) {
+    row[abi::kRowReadDeadline] = kInfinity;
+    owe(index, kOweReadTimeout);
+  }
+  if (row[abi::kRowWriteDeadline] <= now_ms_) {
+    row[abi::kRowWriteDeadline] = kInfinity;
+    owe(index, kOweWriteTimeout);
+  }
+  double idle_ms = row[abi::kRowIdleMs];
+  if (idle_ms > 0 && conn.active_ms + idle_ms <= now_ms_) {
+    row[abi::kRowIdleMs] = 0;
+    owe(index, kOweIdleTimeout);
+  }
+  arm(index);
+}
+
+}  // namespace edgewire

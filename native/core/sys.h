@@ -1,0 +1,58 @@
+// System calls, one function each: they return the result or -errno, never -1, and go through one table that a test can
+// replace to make any call fail, shorten, block or be interrupted.
+//
+// EINTR is handled by the callers that may meet it; close() is never repeated (on Linux the descriptor is gone even
+// then, see close(2)).
+#pragma once
+
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+
+struct epoll_event;
+
+namespace edgewire {
+
+struct SysTable {
+  int (*socket)(int family, int type) noexcept;  // non-blocking, close-on-exec
+  int (*bind)(int fd, const sockaddr* address, socklen_t length) noexcept;
+  int (*listen)(int fd, int backlog) noexcept;
+  int (*accept)(int fd, sockaddr* address, socklen_t* length) noexcept;  // non-blocking, close-on-exec
+  int (*connect)(int fd, const sockaddr* address, socklen_t length) noexcept;
+  int (*shutdown_write)(int fd) noexcept;
+  int (*close)(int fd) noexcept;
+  ssize_t (*recv)(int fd, void* into, size_t bytes) noexcept;
+  ssize_t (*send)(int fd, const void* data, size_t bytes) noexcept;  // no SIGPIPE
+  ssize_t (*send_pieces)(int fd, const iovec* pieces, int count) noexcept;
+  int (*getsockopt_int)(int fd, int level, int name, int* value) noexcept;
+  int (*setsockopt)(int fd, int level, int name, const void* value, socklen_t bytes) noexcept;
+  int (*getsockname)(int fd, sockaddr* address, socklen_t* length) noexcept;
+  int (*getpeername)(int fd, sockaddr* address, socklen_t* length) noexcept;
+  int (*set_nonblocking)(int fd) noexcept;
+  int (*set_keepalive_delay)(int fd, int seconds) noexcept;  // the option's name differs between systems
+  int (*unlink)(const char* path) noexcept;
+
+  int (*epoll_create)() noexcept;
+  int (*epoll_ctl)(int epoll_fd, int operation, int fd, epoll_event* event) noexcept;
+  int (*epoll_wait)(int epoll_fd, epoll_event* events, int capacity, int timeout_ms) noexcept;
+  int (*eventfd)() noexcept;
+
+  uint64_t (*monotonic_ns)() noexcept;
+  uint64_t (*epoch_ns)() noexcept;
+};
+
+// The table in force. Only tests write to it, before any reactor runs.
+extern SysTable sys;
+
+// The real system calls.
+SysTable real_sys() noexcept;
+
+// Raises the soft limit of open files to the hard one. Returns the soft limit in force afterwards.
+uint64_t raise_open_files_limit() noexcept;
+
+inline double monotonic_ms() noexcept { return static_cast<double>(sys.monotonic_ns()) / 1e6; }
+
+}  // namespace edgewire

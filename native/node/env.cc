@@ -1,0 +1,189 @@
+#include "node/env.h"
+
+#include <cstring>
+
+namespace edgewire {
+namespace {
+
+// Node-API calls below can fail only when the environment is going away or memory is gone; both are answered by
+// giving the caller nothing, and an exception that such a call may leave behind is dropped.
+void drop_exception(napi_env env) noexcept {
+  bool pending = false;
+  napi_value ignored;
+  if (napi_is_exception_pending(env, &pending) == napi_ok && pending) {
+    napi_get_and_clear_last_exception(env, &ignored);
+  }
+}
+
+}  // namespace
+
+void* Env::shared_array(Napi::Object into, const char* name, size_t bytes) {
+  void* data = nullptr;
+  napi_value buffer;
+  if (napi_create_arraybuffer(env_, bytes, &data, &buffer) != napi_ok) return nullptr;
+  return napi_set_named_property(env_, into, name, buffer) == napi_ok ? data : nullptr;
+}
+
+Napi::Value Env::fail(int error, const char* what) {
+  Napi::Env env(env_);
+  drop_exception(env_);
+  Napi::Error exception = Napi::Error::New(env, std::string("edgewire: ") + what + ": " + std::strerror(-error));
+  exception.Set("errno", Napi::Number::New(env, error));
+  exception.ThrowAsJavaScriptException();
+  reactor_.reset();
+  return env.Undefined();
+}
+
+Napi::Value Env::open(Napi::Object hooks, uint64_t budget_bytes, bool debug) {
+  Napi::Env env(env_);
+  hooks_ = Napi::Persistent(hooks);
+  dispatch_ = Napi::Persistent(hooks.Get("dispatch").As<Napi::Function>());
+  slabs_ = Napi::Persistent(hooks.Get("slabs").As<Napi::Object>());
+  Napi::Object shared = Napi::Object::New(env);
+  SharedMemory memory{};
+  constexpr size_t kRecordBytes = sizeof(Record);
+  memory.control = static_cast<int32_t*>(shared_array(shared, "control", abi::kControlWords * sizeof(int32_t)));
+  memory.metrics = static_cast<double*>(shared_array(shared, "metrics", abi::kMetricWords * sizeof(double)));
+  memory.completions =
+      static_cast<Record*>(shared_array(shared, "completions", abi::kCompletionCapacity * kRecordBytes));
+  memory.commands = static_cast<Record*>(shared_array(shared, "commands", abi::kCommandCapacity * kRecordBytes));
+  memory.arena = static_cast<uint8_t*>(shared_array(shared, "arena", abi::kArenaBytes));
+  bool complete = memory.control != nullptr && memory.metrics != nullptr && memory.completions != nullptr &&
+                  memory.commands != nullptr && memory.arena != nullptr;
+  if (!complete) return fail(-ENOMEM, "shared memory");
+  control_ = memory.control;
+  // The views must live as long as the reactor: the hooks object, which we hold, holds them.
+  hooks.Set("shared", shared);
+
+  reactor_ = std::make_unique<Reactor>(*this, budget_bytes);
+  reactor_->pool().set_poison(debug);
+  int error = reactor_->open(memory);
+  if (error < 0) return fail(error, "opening the poller");
+  uv_loop_t* loop = nullptr;
+  if (napi_get_uv_event_loop(env_, &loop) != napi_ok) return fail(-ENOSYS, "the event loop");
+  error = driver_.open(
+      loop, reactor_.get(), [](void* self, bool poll) { static_cast<Env*>(self)->run_turn(poll); }, this);
+  if (error < 0) return fail(error, "the event loop");
+
+  resource_ = Napi::Persistent(Napi::Object::New(env));
+  napi_async_init(env_, resource_.Value(), Napi::String::New(env, "edgewire"), &async_context_);
+  napi_add_async_cleanup_hook(env_, on_teardown, this, &teardown_);
+  return shared;
+}
+
+// Runs when the environment ends, possibly in the middle of a dispatch (process.exit() in a handler).
+void Env::on_teardown(napi_async_cleanup_hook_handle, void* data) {
+  auto* self = static_cast<Env*>(data);
+  self->closing_ = true;
+  self->reactor_->close();
+  self->driver_.close(
+      [](void* context) {
+        auto* env = static_cast<Env*>(context);
+        napi_remove_async_cleanup_hook(env->teardown_);
+      },
+      self);
+}
+
+void Env::run_turn(bool poll) noexcept {
+  if (closing_) return;
+  Napi::HandleScope scope(env_);
+  reactor_->turn(poll);
+  if (!closing_) driver_.schedule();
+}
+
+void Env::dispatch() noexcept {
+  if (closing_) return;
+  Napi::HandleScope scope(env_);
+  napi_value result;
+  napi_status status = napi_make_callback(env_, async_context_, resource_.Value(), dispatch_.Value(), 0, nullptr,
+                                          &result);
+  if (status == napi_ok) return;
+  // lib/loop.ts lets nothing through: this came from a tick or a microtask, which Node reports as uncaught.
+  bool pending = false;
+  napi_value exception;
+  if (napi_is_exception_pending(env_, &pending) != napi_ok || !pending) return;
+  if (napi_get_and_clear_last_exception(env_, &exception) == napi_ok) napi_fatal_exception(env_, exception);
+}
+
+// ---- memory ---------------------------------------------------------------------------------------------------------
+
+uint8_t* Env::acquire_slab(uint32_t index) noexcept {
+  if (closing_) return nullptr;
+  Napi::HandleScope scope(env_);
+  void* data = nullptr;
+  napi_value buffer;
+  if (napi_create_arraybuffer(env_, kSlabBytes, &data, &buffer) != napi_ok ||
+      napi_set_element(env_, slabs_.Value(), index, buffer) != napi_ok) {
+    drop_exception(env_);
+    return nullptr;
+  }
+  return static_cast<uint8_t*>(data);
+}
+
+// JavaScript may still hold views: the memory goes when the last of them does.
+void Env::release_slab(uint32_t index) noexcept {
+  if (closing_) return;
+  Napi::HandleScope scope(env_);
+  napi_value undefined;
+  if (napi_get_undefined(env_, &undefined) == napi_ok) napi_set_element(env_, slabs_.Value(), index, undefined);
+}
+
+bool Env::grow_rows(uint32_t rows, double** doubles, int32_t** words) noexcept {
+  if (closing_) return false;
+  Napi::HandleScope scope(env_);
+  Napi::Object hooks = hooks_.Value();
+  size_t double_row = abi::kRowWords * sizeof(double);
+  size_t word_row = abi::kInterestWords * sizeof(int32_t);
+  auto* new_doubles = static_cast<double*>(shared_array(hooks, "doubles", rows * double_row));
+  auto* new_words =
+      new_doubles == nullptr ? nullptr : static_cast<int32_t*>(shared_array(hooks, "words", rows * word_row));
+  if (new_words == nullptr) {
+    drop_exception(env_);
+    return false;
+  }
+  if (rows_ > 0) {
+    std::memcpy(new_doubles, doubles_, rows_ * double_row);
+    std::memcpy(new_words, words_, rows_ * word_row);
+  }
+  *doubles = doubles_ = new_doubles;
+  *words = words_ = new_words;
+  rows_ = rows;
+  control_[abi::kControlTableRows] = static_cast<int32_t>(rows);
+  return true;
+}
+
+// ---- buffers sent by reference --------------------------------------------------------------------------------------
+
+uint32_t Env::pin(Napi::Value bytes) noexcept {
+  napi_ref reference;
+  if (napi_create_reference(env_, bytes, 1, &reference) != napi_ok) return kNoIndex;
+  if (pins_free_.empty()) {
+    pins_.push_back(reference);
+    return static_cast<uint32_t>(pins_.size() - 1);
+  }
+  uint32_t id = pins_free_.back();
+  pins_free_.pop_back();
+  pins_[id] = reference;
+  return id;
+}
+
+const uint8_t* Env::pinned(uint32_t id, size_t* bytes) noexcept {
+  if (closing_ || id >= pins_.size() || pins_[id] == nullptr) return nullptr;
+  Napi::HandleScope scope(env_);
+  napi_value value;
+  napi_typedarray_type type;
+  void* data = nullptr;
+  if (napi_get_reference_value(env_, pins_[id], &value) != napi_ok || value == nullptr) return nullptr;
+  napi_status status = napi_get_typedarray_info(env_, value, &type, bytes, &data, nullptr, nullptr);
+  if (status != napi_ok || type != napi_uint8_array || *bytes == 0) return nullptr;
+  return static_cast<const uint8_t*>(data);
+}
+
+void Env::unpin(uint32_t id) noexcept {
+  if (id >= pins_.size() || pins_[id] == nullptr) return;
+  if (!closing_) napi_delete_reference(env_, pins_[id]);
+  pins_[id] = nullptr;
+  pins_free_.push_back(id);
+}
+
+}  // namespace edgewire

@@ -1,0 +1,64 @@
+// One per environment (the main thread, each worker): the reactor's host in Node. Owns the shared memory, calls
+// JavaScript, and ends with its environment. There are no process-wide globals.
+#pragma once
+
+#include <napi.h>
+#include <uv.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/reactor.h"
+#include "node/driver.h"
+
+namespace edgewire {
+
+class Env final : public Host {
+ public:
+  explicit Env(napi_env env) : env_(env) {}
+  ~Env() override = default;
+
+  // `hooks` has dispatch(): void, slabs: ArrayBuffer[], and gets the properties doubles and words (the connection
+  // tables) now and whenever they grow. Returns the shared memory, or leaves a JavaScript exception.
+  Napi::Value open(Napi::Object hooks, uint64_t budget_bytes, bool debug);
+  bool is_open() const noexcept { return reactor_ != nullptr && !closing_; }
+  Reactor& reactor() noexcept { return *reactor_; }
+  Driver& driver() noexcept { return driver_; }
+
+  // Keeps `bytes` alive until they are sent; kNoIndex when that fails.
+  uint32_t pin(Napi::Value bytes) noexcept;
+
+  // Host
+  void dispatch() noexcept override;
+  uint8_t* acquire_slab(uint32_t index) noexcept override;
+  void release_slab(uint32_t index) noexcept override;
+  bool grow_rows(uint32_t rows, double** doubles, int32_t** words) noexcept override;
+  const uint8_t* pinned(uint32_t id, size_t* bytes) noexcept override;
+  void unpin(uint32_t id) noexcept override;
+
+ private:
+  void run_turn(bool poll) noexcept;
+  void* shared_array(Napi::Object into, const char* name, size_t bytes);
+  Napi::Value fail(int error, const char* what);
+  static void on_teardown(napi_async_cleanup_hook_handle handle, void* env);
+
+  napi_env env_;
+  std::unique_ptr<Reactor> reactor_;
+  Driver driver_;
+  Napi::ObjectReference hooks_;
+  Napi::FunctionReference dispatch_;
+  Napi::ObjectReference slabs_;
+  Napi::ObjectReference resource_;
+  napi_async_context async_context_ = nullptr;
+  napi_async_cleanup_hook_handle teardown_ = nullptr;
+  std::vector<napi_ref> pins_;
+  std::vector<uint32_t> pins_free_;
+  double* doubles_ = nullptr;
+  int32_t* words_ = nullptr;
+  int32_t* control_ = nullptr;
+  uint32_t rows_ = 0;
+  bool closing_ = false;
+};
+
+}  // namespace edgewire
