@@ -17,6 +17,7 @@
       'native/core/out_queue.cc',
       'native/core/listener.cc',
       'native/core/reactor.cc',
+      'native/core/reactor_connect.cc',
       'native/core/reactor_io.cc',
       'native/core/reactor_commands.cc',
     ],

@@ -1,7 +1,7 @@
 // Checking what callers pass, before anything is opened: option names and types, ports, paths.
 
 import { isIP } from 'node:net'
-import { NetError, invalidArgument, type Op } from './errors.js'
+import { invalidArgument, NetError, type Op } from './errors.js'
 import type { DialOptions, ListenOptions, Overflow } from './net.js'
 
 /** sun_path less its terminating zero: 107 bytes on Linux, 103 on macOS (unix(7)). */

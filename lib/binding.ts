@@ -65,7 +65,8 @@ function checkRuntime(): void {
     ['deno', 'Deno'],
   ] as const) {
     // Bun ends the process when an addon uses libuv's polling, so this must come before loading.
-    if (versions[name] !== undefined) throw unsupported(`edgewire runs on Node.js only, this is ${other} ${versions[name]}`)
+    if (versions[name] !== undefined)
+      throw unsupported(`edgewire runs on Node.js only, this is ${other} ${versions[name]}`)
   }
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
   if (major < NodeMin[0] || (major === NodeMin[0] && minor < NodeMin[1])) {

@@ -5,7 +5,8 @@ import { lookup } from 'node:dns/promises'
 import { isIP } from 'node:net'
 import * as abi from './abi.js'
 import { type ConnSettings, type DialPlan, joinHostPort, planDial, printablePath } from './addr.js'
-import { type ConnOwner, StreamConn } from './conn.js'
+import { StreamConn } from './conn.js'
+import type { ConnOwner } from './conn_core.js'
 import { type ErrorPlace, NetError, systemError } from './errors.js'
 import { checkServe } from './listener.js'
 import { type Loop, loop } from './loop.js'
@@ -130,8 +131,7 @@ class Attempt implements ConnOwner {
 
   private timeoutError(): NetError {
     const { place, timeoutMs } = this.plan
-    const remote =
-      place.kind === 'host' ? joinHostPort(place.host ?? 'localhost', place.port) : placeName(place)
+    const remote = place.kind === 'host' ? joinHostPort(place.host ?? 'localhost', place.port) : placeName(place)
     return new NetError('ERR_DEADLINE_EXCEEDED', { op: 'dial', remote }, `no connection within ${timeoutMs} ms`, {
       timeout: true,
     })
@@ -142,13 +142,13 @@ class Attempt implements ConnOwner {
     this.onTried = undefined
   }
 
-  connClosed(_conn: StreamConn, error: NetError | undefined): void {
+  connClosed(_conn: Conn, error: NetError | undefined): void {
     const { onTried } = this
     this.onTried = undefined
     onTried?.(error ?? new NetError('ERR_CONN_CLOSED', { op: 'dial' }, 'the connection was closed'))
   }
 
-  handlerFailed(_conn: StreamConn, error: unknown): void {
+  handlerFailed(_conn: Conn, error: unknown): void {
     process.nextTick(() => {
       throw error
     })

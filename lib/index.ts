@@ -1,6 +1,6 @@
 // edgewire: TCP and Unix sockets for Node on a reactor of its own. net.ts has every contract.
 
-import { binding } from './binding.js'
+import { loadAddon } from './loop.js'
 
 export { dial } from './dialer.js'
 export { NetError, type Op, type OwnCode } from './errors.js'
@@ -23,4 +23,4 @@ export { type Configuration, configure, type Stats, stats } from './stats.js'
 
 // Now, so that a platform without a binary says so at the import, and the limit of open files is raised before the
 // program opens any.
-binding()
+loadAddon()

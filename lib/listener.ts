@@ -5,7 +5,8 @@ import { lookup } from 'node:dns/promises'
 import { isIP } from 'node:net'
 import * as abi from './abi.js'
 import { type ConnSettings, joinHostPort, type ListenPlan, planListen, printablePath } from './addr.js'
-import { type ConnOwner, StreamConn } from './conn.js'
+import { StreamConn } from './conn.js'
+import type { ConnOwner } from './conn_core.js'
 import { type ErrorPlace, invalidArgument, NetError, systemError } from './errors.js'
 import { type ListenerSink, type Loop, loop } from './loop.js'
 import type { Conn, Handlers, Listener, ListenerStats, ListenOptions, Task } from './net.js'
@@ -161,7 +162,10 @@ class StreamListener implements Listener, ConnOwner, ListenerSink {
 
   private offer(conn: StreamConn): void {
     const claim = this.claimers.shift()
-    if (claim !== undefined) return claim({ done: false, value: conn })
+    if (claim !== undefined) {
+      claim({ done: false, value: conn })
+      return
+    }
     this.unclaimed?.push(conn)
     if (this.unclaimed?.length === UnclaimedMax) this.setAccepting(false)
   }
@@ -207,7 +211,7 @@ class StreamListener implements Listener, ConnOwner, ListenerSink {
     if (this.closedCount === this.acceptedCount) this.onAllClosed?.()
   }
 
-  handlerFailed(conn: StreamConn, error: unknown): void {
+  handlerFailed(conn: Conn, error: unknown): void {
     this.handlerErrorCount++
     const { onError } = this
     // From a tick of its own, so that it becomes an ordinary uncaught exception, and the batch goes on.

@@ -4,6 +4,7 @@
 // happened; it runs the handlers, and what they ask for lies in the command ring when it returns.
 
 import type { AsyncResource } from 'node:async_hooks'
+import { markAsUntransferable } from 'node:worker_threads'
 import * as abi from './abi.js'
 import { type Binding, binding, type Hooks } from './binding.js'
 
@@ -37,6 +38,10 @@ const SlabMask = 2 ** abi.SlabBytesLog2 - 1
 
 /** A string may take three bytes a character: up to this many characters are encoded straight into the arena. */
 const ArenaStringMax = 16 * 1024
+/** Lent bytes start at multiples of 8: kLentAlignment in native/core/reactor_io.cc. */
+const LentAlignmentLog2 = 3
+/** A round lends at most 256 KiB, so a thousand views of equal messages of 256 bytes are all found again. */
+const ViewCacheMask = 1023
 /** Below this, bytes are copied in a loop: TypedArray.prototype.set costs more than it saves. */
 const CopyLoopBytes = 32
 
@@ -66,6 +71,9 @@ export class Loop {
   private readonly commands: Int32Array
   private readonly arena: Buffer
   private readonly slabIndices = new WeakMap<ArrayBufferLike, number>()
+  /** Views made before, by address: making one costs as much as all the rest of a dispatch. */
+  private readonly views: (Buffer | undefined)[] = new Array(ViewCacheMask + 1).fill(undefined)
+  private readonly viewKeys = new Int32Array((ViewCacheMask + 1) * 2)
   private readonly slabBuffers: (Buffer | undefined)[] = []
   private rows = 0
   private mappedBytes = 0
@@ -155,23 +163,32 @@ export class Loop {
     const word = completions[at]
     switch (word & 0xff) {
       case abi.CompletionAccepted:
-        return (sink as ListenerSink).onAccepted(completions[at + 1])
+        ;(sink as ListenerSink).onAccepted(completions[at + 1])
+        break
       case abi.CompletionAcceptError:
-        return (sink as ListenerSink).onAcceptError(completions[at + 2])
+        ;(sink as ListenerSink).onAcceptError(completions[at + 2])
+        break
       case abi.CompletionEnd:
-        return (sink as ConnSink).onEnd()
+        ;(sink as ConnSink).onEnd()
+        break
       case abi.CompletionDrain:
-        return (sink as ConnSink).onDrain()
+        ;(sink as ConnSink).onDrain()
+        break
       case abi.CompletionFlushed:
-        return (sink as ConnSink).onFlushed()
+        ;(sink as ConnSink).onFlushed()
+        break
       case abi.CompletionTimeout:
-        return (sink as ConnSink).onTimeout(word >> 8)
+        ;(sink as ConnSink).onTimeout(word >> 8)
+        break
       case abi.CompletionConnected:
-        return (sink as ConnSink).onConnected()
+        ;(sink as ConnSink).onConnected()
+        break
       case abi.CompletionHangup:
-        return (sink as ConnSink).onHangup()
+        ;(sink as ConnSink).onHangup()
+        break
       case abi.CompletionClosed:
-        return (sink as ConnSink).onClosed(word >> 8, completions[at + 2])
+        ;(sink as ConnSink).onClosed(word >> 8, completions[at + 2])
+        break
       default:
         throw new Error(`edgewire: unknown completion ${word & 0xff}`)
     }
@@ -190,9 +207,15 @@ export class Loop {
 
   /** A view of the pool's memory: valid while somebody holds its chunk. */
   view(address: number, bytes: number): Buffer {
-    const offset = address & SlabMask
-    const slab = this.slabOf(address)
-    return Buffer.from(slab.buffer as ArrayBuffer, offset, bytes)
+    const slot = (address >>> LentAlignmentLog2) & ViewCacheMask
+    const key = slot << 1
+    const { viewKeys } = this
+    if (viewKeys[key] === (address | 0) && viewKeys[key + 1] === bytes) return this.views[slot] as Buffer
+    const view = Buffer.from(this.slabOf(address).buffer as ArrayBuffer, address & SlabMask, bytes)
+    viewKeys[key] = address
+    viewKeys[key + 1] = bytes
+    this.views[slot] = view
+    return view
   }
 
   /** Copies pool memory to the start of `into`. */
@@ -211,6 +234,8 @@ export class Loop {
     const memory = this.hooks.slabs[index] as ArrayBuffer
     let buffer = this.slabBuffers[index]
     if (buffer === undefined || buffer.buffer !== memory) {
+      // A handler that transferred its chunk's memory to another thread would take the whole slab along.
+      markAsUntransferable(memory)
       buffer = this.slabBuffers[index] = Buffer.from(memory)
       this.slabIndices.set(memory, index)
     }
@@ -219,6 +244,8 @@ export class Loop {
 
   /** The pool has given slabs back: our views must not keep their memory. */
   private forgetSlabs(): void {
+    this.views.fill(undefined)
+    this.viewKeys.fill(0)
     for (let index = 0; index < this.slabBuffers.length; index++) {
       if (this.hooks.slabs[index] === undefined) delete this.slabBuffers[index]
     }
@@ -336,6 +363,11 @@ function rethrow(error: unknown): never {
 
 let budgetBytes = budgetFromEnvironment()
 let instance: Loop | undefined
+
+/** Loads the addon without opening anything. Throws where edgewire cannot run. */
+export function loadAddon(): void {
+  binding()
+}
 
 /** This thread's loop, opened at the first call. */
 export function loop(): Loop {

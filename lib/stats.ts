@@ -89,7 +89,5 @@ export function configure(configuration: Configuration): void {
   }
   const { slabBudgetBytes } = configuration
   if (slabBudgetBytes === undefined) return
-  setSlabBudget(
-    checkInteger('configure', 'slabBudgetBytes', slabBudgetBytes, SlabBudgetBytesMin, SlabBudgetBytesMax),
-  )
+  setSlabBudget(checkInteger('configure', 'slabBudgetBytes', slabBudgetBytes, SlabBudgetBytesMin, SlabBudgetBytesMax))
 }

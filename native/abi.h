@@ -34,20 +34,20 @@ constexpr int32_t kCompletionTimeout = 6;      // conn; detail = which deadline 
 constexpr int32_t kCompletionConnected = 7;    // conn: dialing succeeded
 constexpr int32_t kCompletionClosed = 8;       // conn; detail = op (kOp...), word 2 = errno or 0: the last word on conn
 constexpr int32_t kCompletionAcceptError = 9;  // listener; word 2 = errno
-constexpr int32_t kCompletionHangup = 10;      // conn: the peer's FIN is here, but nobody reads: bytes may lie before it
+constexpr int32_t kCompletionHangup = 10;  // conn: the peer's FIN is here, but nobody reads: bytes may lie before it
 
 // ---- commands: JavaScript -> native -----------------------------------------------------------------------------
-constexpr int32_t kCommandWriteArena = 1;   // conn; word 2 = arena offset, word 3 = bytes
-constexpr int32_t kCommandWriteSlab = 2;    // conn; word 2 = address, word 3 = bytes: sent from the slab itself
-constexpr int32_t kCommandWritePinned = 3;  // conn; word 2 = id from pin(), word 3 = bytes
-constexpr int32_t kCommandCloseWrite = 4;   // conn: FIN after what is queued
-constexpr int32_t kCommandClose = 5;        // conn; word 2 = linger, milliseconds
-constexpr int32_t kCommandAbort = 6;        // conn: RST
-constexpr int32_t kCommandRead = 7;         // conn: interest was set while kFlagReadable stood
-constexpr int32_t kCommandRetain = 8;       // word 1 = chunk
-constexpr int32_t kCommandRelease = 9;      // word 1 = chunk
-constexpr int32_t kCommandArm = 10;         // conn: a deadline lies before kRowArmedAt; word 2 = 1: a new idle timeout
-constexpr int32_t kCommandAcknowledge = 11; // conn: JavaScript has seen kCompletionClosed; the index may be used again
+constexpr int32_t kCommandWriteArena = 1;    // conn; word 2 = arena offset, word 3 = bytes
+constexpr int32_t kCommandWriteSlab = 2;     // conn; word 2 = address, word 3 = bytes: sent from the slab itself
+constexpr int32_t kCommandWritePinned = 3;   // conn; word 2 = id from pin(), word 3 = bytes
+constexpr int32_t kCommandCloseWrite = 4;    // conn: FIN after what is queued
+constexpr int32_t kCommandClose = 5;         // conn; word 2 = linger, milliseconds
+constexpr int32_t kCommandAbort = 6;         // conn: RST
+constexpr int32_t kCommandRead = 7;          // conn: interest was set while kFlagReadable stood
+constexpr int32_t kCommandRetain = 8;        // word 1 = chunk
+constexpr int32_t kCommandRelease = 9;       // word 1 = chunk
+constexpr int32_t kCommandArm = 10;          // conn: a deadline lies before kRowArmedAt; word 2 = 1: a new idle timeout
+constexpr int32_t kCommandAcknowledge = 11;  // conn: JavaScript has seen kCompletionClosed; the index may be used again
 constexpr int32_t kCommandListenerClose = 12;   // word 1 = listener: stop accepting, close the socket
 constexpr int32_t kCommandListenerAccept = 13;  // word 1 = listener; word 2 = 1 accept, 0 pause accepting
 
@@ -112,8 +112,8 @@ constexpr int32_t kMetricSlabInUse = 15;
 constexpr int32_t kMetricSlabPeak = 16;
 constexpr int32_t kMetricSlabMapped = 17;
 constexpr int32_t kMetricSlabBudget = 18;
-constexpr int32_t kMetricStarved = 19;     // reads put off because the pool stood at its budget
-constexpr int32_t kMetricMidTurnFlushes = 20;  // command ring or arena full in the middle of a dispatch
+constexpr int32_t kMetricStarved = 19;            // reads put off because the pool stood at its budget
+constexpr int32_t kMetricMidTurnFlushes = 20;     // command ring or arena full in the middle of a dispatch
 constexpr int32_t kMetricNativeAllocations = 21;  // growth of a native table, queue or pool
 
 // ---- slab geometry ----------------------------------------------------------------------------------------------
@@ -125,8 +125,8 @@ constexpr int32_t kAddressLocal = 0;
 constexpr int32_t kAddressRemote = 1;
 constexpr int32_t kAddressListener = 2;
 
-constexpr int32_t kOptionNoDelay = 1;        // value 0 or 1
-constexpr int32_t kOptionKeepAlive = 2;      // value 0: off, else on with that many seconds of initial delay (1: default)
+constexpr int32_t kOptionNoDelay = 1;    // value 0 or 1
+constexpr int32_t kOptionKeepAlive = 2;  // value 0: off, else on with that many seconds of initial delay (1: default)
 constexpr int32_t kOptionReceiveBuffer = 3;  // bytes
 constexpr int32_t kOptionSendBuffer = 4;     // bytes
 

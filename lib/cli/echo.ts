@@ -9,7 +9,7 @@ export interface EchoOptions {
   style: 'handlers' | 'task'
 }
 
-const ReadBytes = 64 * 1024
+const ReadBytes = 16 * 1024
 
 const handlers: Handlers = {
   data(conn, chunk) {
@@ -27,8 +27,6 @@ const task: Task = async (conn: Conn) => {
     const count = await conn.read(buffer)
     if (count === null) return
     if (!conn.write(buffer.subarray(0, count))) await conn.drained()
-    // Large pieces are sent from this buffer itself: it may be filled again when the kernel has them.
-    if (count >= 32 * 1024) await conn.flushed()
   }
 }
 

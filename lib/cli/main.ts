@@ -31,9 +31,7 @@ program
   .option('--host <address>', 'address to listen on', '127.0.0.1')
   .option('--port <number>', 'port to listen on, 0 for any free one', port, 7000)
   .option('--path <socket>', 'Unix socket to listen on, instead of host and port')
-  .addOption(
-    new Option('--style <style>', 'how the echo is written').choices(['handlers', 'task']).default('handlers'),
-  )
+  .addOption(new Option('--style <style>', 'how the echo is written').choices(['handlers', 'task']).default('handlers'))
   .action((options: EchoOptions) => echo(options))
 
 try {

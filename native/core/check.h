@@ -17,9 +17,8 @@ namespace edgewire {
 
 }  // namespace edgewire
 
-#define EDGEWIRE_CHECK(condition)                                                                    \
-  (__builtin_expect(!!(condition), 1) ? static_cast<void>(0)                                         \
-                                      : ::edgewire::check_failed(#condition, __FILE__, __LINE__))
+#define EDGEWIRE_CHECK(condition) \
+  (__builtin_expect(!!(condition), 1) ? static_cast<void>(0) : ::edgewire::check_failed(#condition, __FILE__, __LINE__))
 
 #ifdef EDGEWIRE_DCHECKS
 #define EDGEWIRE_DCHECK(condition) EDGEWIRE_CHECK(condition)

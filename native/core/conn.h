@@ -56,25 +56,26 @@ struct Conn {
   ConnState state = ConnState::kFree;
   ReadSide reading = ReadSide::kOpen;
   WriteSide writing = WriteSide::kOpen;
-  uint8_t ready = 0;  // sticky readiness, kReadable | kWritable | kHangup | kBroken: see poller.h
-  uint8_t owes = 0;   // kOwe...
-  uint8_t lists = 0;  // kOn...
-  uint8_t closed_op = 0;            // abi::kOp..., valid in kClosed (and from the first error on)
-  uint8_t read_bytes_log2 = 0;      // how large reads have been: chooses between packing and a fresh chunk
-  bool announced = false;           // kClosed has been published
-  bool hangup_told = false;         // kOweHangup has been raised once
-  int closed_errno = 0;             // as closed_op
-  uint32_t listener = kNoIndex;     // valid until kFree; kNoIndex: dialed
-  uint32_t low_water_bytes = 0;     // drain is owed when the queue falls to this
+  uint8_t ready = 0;                  // sticky readiness, kReadable | kWritable | kHangup | kBroken: see poller.h
+  uint8_t owes = 0;                   // kOwe...
+  uint8_t lists = 0;                  // kOn...
+  uint8_t closed_op = 0;              // abi::kOp..., valid in kClosed (and from the first error on)
+  uint8_t read_bytes_log2 = 0;        // how large reads have been: chooses between packing and a fresh chunk
+  bool announced = false;             // kClosed has been published
+  bool hangup_told = false;           // kOweHangup has been raised once
+  int closed_errno = 0;               // as closed_op
+  uint32_t listener = kNoIndex;       // valid until kFree; kNoIndex: dialed
+  uint32_t low_water_bytes = 0;       // drain is owed when the queue falls to this
   uint32_t command_first = kNoIndex;  // this batch's write commands: ring slots, linked by Reactor::command_next_
   uint32_t command_last = kNoIndex;
   uint32_t out_first = kNoIndex;  // queued output: SegmentPool links
   uint32_t out_last = kNoIndex;
   uint64_t out_bytes = 0;
-  double active_ms = 0;         // when a byte last moved
-  double linger_until_ms = 0;   // valid in kClosing
+  double active_ms = 0;        // when a byte last moved
+  double linger_until_ms = 0;  // valid in kClosing
   CompactAddress peer;
-  CompactAddress local;  // filled when it is first asked for, or when an error needs it
 };
+// A server has one of these for each of its idle connections.
+static_assert(sizeof(Conn) <= 96);
 
 }  // namespace edgewire

@@ -1,14 +1,18 @@
 #include "core/conn_table.h"
 
+#include <algorithm>
+
 #include "core/check.h"
 
 namespace edgewire {
 
 bool ConnTable::grow() noexcept {
   uint32_t old_rows = rows();
-  uint32_t new_rows = old_rows == 0 ? kRowsAtStart : old_rows * 2;
+  uint32_t step = old_rows < kRowsToDouble ? std::max(old_rows, kRowsAtStart) : old_rows / 4;
+  uint32_t new_rows = old_rows + step;
   if (new_rows > kRowsMax) return false;
   if (!source_.grow_rows(new_rows, &doubles_, &words_)) return false;
+  conns_.reserve(new_rows);  // exactly: resize() alone may take twice as much
   conns_.resize(new_rows);
   free_.reserve(new_rows);
   for (uint32_t index = new_rows; index-- > old_rows;) free_.push_back(index);

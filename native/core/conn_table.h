@@ -2,7 +2,7 @@
 //
 // An index is handed out by allocate() and comes back with free(), which raises its generation: a poller event that
 // carries an old token {index, generation} finds nobody. Indices are reused last-in-first-out, so a busy server keeps
-// touching the same rows. The table grows by doubling; growth moves the rows (the host makes new ArrayBuffers and
+// touching the same rows. Growth moves the rows (the host makes new ArrayBuffers and
 // copies), so pointers into them are good only until the next allocate().
 #pragma once
 
@@ -26,6 +26,8 @@ class RowSource {
 class ConnTable {
  public:
   static constexpr uint32_t kRowsAtStart = 1024;
+  // Up to here it doubles, from here it grows by a quarter: rows that nobody uses cost memory too.
+  static constexpr uint32_t kRowsToDouble = 8192;
   // The index must fit an int32 word and leave room for the listener bit of a token.
   static constexpr uint32_t kRowsMax = 1u << 24;
 
@@ -40,9 +42,7 @@ class ConnTable {
   // nullptr when the token is of an earlier life of the index.
   Conn* find_token(uint64_t token) noexcept;
   Conn& at(uint32_t index) noexcept { return conns_[index]; }
-  uint64_t token(uint32_t index) const noexcept {
-    return uint64_t{conns_[index].generation} << 32 | index;
-  }
+  uint64_t token(uint32_t index) const noexcept { return uint64_t{conns_[index].generation} << 32 | index; }
 
   double* row(uint32_t index) const noexcept { return doubles_ + size_t{index} * abi::kRowWords; }
   int32_t* interest(uint32_t index) const noexcept { return words_ + size_t{index} * abi::kInterestWords; }

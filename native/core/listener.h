@@ -26,13 +26,13 @@ enum class ListenerState : uint8_t {
 struct Listener {
   int fd = -1;
   ListenerState state = ListenerState::kFree;
-  bool ready = false;      // sticky readiness, as of a connection
-  int pending_errno = 0;   // an accept error that JavaScript has not been told yet
+  bool ready = false;     // sticky readiness, as of a connection
+  int pending_errno = 0;  // an accept error that JavaScript has not been told yet
   uint32_t generation = 0;
   uint32_t low_water_bytes = 0;
-  double resume_ms = 0;    // valid in kBackoff
-  double backoff_ms = 0;   // the last delay; 0 after a success
-  std::string unlink_path; // a socket file to remove on close, while it is still ours
+  double resume_ms = 0;     // valid in kBackoff
+  double backoff_ms = 0;    // the last delay; 0 after a success
+  std::string unlink_path;  // a socket file to remove on close, while it is still ours
   uint64_t unlink_device = 0;
   uint64_t unlink_inode = 0;
 };

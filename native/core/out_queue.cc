@@ -63,8 +63,7 @@ void OutQueues::append_pinned(Conn& conn, uint32_t id, uint32_t offset, uint32_t
   append(conn, Kind::kPinned, id, offset, bytes);
 }
 
-int OutQueues::gather(const Conn& conn, iovec* pieces, int pieces_max, size_t bytes_max,
-                      bool* lost) const noexcept {
+int OutQueues::gather(const Conn& conn, iovec* pieces, int pieces_max, size_t bytes_max, bool* lost) const noexcept {
   int count = 0;
   size_t total = 0;
   for (uint32_t node = conn.out_first; node != kNoIndex && count < pieces_max && total < bytes_max;

@@ -23,7 +23,10 @@ constexpr int kEventsWorthAnotherLook = 4;
 }  // namespace
 
 Reactor::Reactor(Host& host, uint64_t budget_bytes)
-    : host_(host), pool_(host, budget_bytes), table_(host), queues_(pool_, host),
+    : host_(host),
+      pool_(host, budget_bytes),
+      table_(host),
+      queues_(pool_, host),
       wheel_(sys.monotonic_ns() / 1000000u) {}
 
 Reactor::~Reactor() { close(); }
@@ -31,8 +34,8 @@ Reactor::~Reactor() { close(); }
 int Reactor::open(const SharedMemory& memory) noexcept {
   memory_ = memory;
   int32_t* control = memory.control;
-  completions_ = RecordRing(memory.completions, abi::kCompletionCapacity,
-                            &control[abi::kControlCompletionHead], &control[abi::kControlCompletionTail]);
+  completions_ = RecordRing(memory.completions, abi::kCompletionCapacity, &control[abi::kControlCompletionHead],
+                            &control[abi::kControlCompletionTail]);
   commands_ = RecordRing(memory.commands, abi::kCommandCapacity, &control[abi::kControlCommandHead],
                          &control[abi::kControlCommandTail]);
   command_next_.assign(abi::kCommandCapacity, kNoIndex);
@@ -102,9 +105,7 @@ void Reactor::flush() noexcept {
   if (!in_turn_) release_phase();
 }
 
-bool Reactor::another_round() const noexcept {
-  return last_events_ >= kEventsWorthAnotherLook || wants_turn();
-}
+bool Reactor::another_round() const noexcept { return last_events_ >= kEventsWorthAnotherLook || wants_turn(); }
 
 bool Reactor::wants_turn() const noexcept {
   if (!ready_.empty() || !notify_.empty() || listener_ready_ || !commands_.empty()) return true;
@@ -139,8 +140,7 @@ void Reactor::poll_phase() noexcept {
   for (int i = 0; i < last_events_; i++) {
     uint32_t index = static_cast<uint32_t>(events[i].token);
     if ((index & kListenerBit) != 0) {
-      Listener* listener =
-          (index & ~kListenerBit) < listeners_.size() ? &listeners_[index & ~kListenerBit] : nullptr;
+      Listener* listener = (index & ~kListenerBit) < listeners_.size() ? &listeners_[index & ~kListenerBit] : nullptr;
       if (listener == nullptr || listener->generation != events[i].token >> 32) continue;
       listener->ready = true;
       listener_ready_ = true;
@@ -166,8 +166,7 @@ void Reactor::read_phase() noexcept {
   ready_next_.swap(ready_);
   uint32_t round_bytes = 0;
   size_t served = 0;
-  while (served < ready_next_.size() && round_bytes < kReadBytesPerRound &&
-         completions_.space() >= kRecordsPerConn) {
+  while (served < ready_next_.size() && round_bytes < kReadBytesPerRound && completions_.space() >= kRecordsPerConn) {
     uint32_t index = ready_next_[served++];
     table_.at(index).lists &= static_cast<uint8_t>(~kOnReadyList);
     serve_ready(index, &round_bytes);
@@ -244,8 +243,7 @@ void Reactor::mark_ready(uint32_t index, uint8_t ready) noexcept {
   bool useful = conn.state == ConnState::kDialing || (conn.out_bytes > 0 && (ready & kWritable) != 0);
   if ((ready & kReadable) != 0) {
     interest[abi::kInterestFlags] |= abi::kFlagReadable;
-    useful = useful || interest[abi::kInterestRead] != 0 || (ready & kHangup) != 0 ||
-             conn.state == ConnState::kClosing;
+    useful = useful || interest[abi::kInterestRead] != 0 || (ready & kHangup) != 0 || conn.state == ConnState::kClosing;
   }
   if (useful) enlist_ready(index);
 }

@@ -1,7 +1,7 @@
 // The reactor: one per thread. A turn polls, reads, tells JavaScript once, and sends what JavaScript left to send.
 //
-// turn() in reactor.cc is the list of phases; reactor_io.cc has accepting, reading and sending, reactor_commands.cc
-// what JavaScript asks for. Everything runs on the thread of its environment.
+// turn() in reactor.cc is the list of phases; reactor_connect.cc has listening, accepting and dialing, reactor_io.cc
+// reading, sending and closing, reactor_commands.cc what JavaScript asks for. Everything runs on the thread of its environment.
 //
 // Budgets. Every loop is bounded, and what is left over stays on the ready list for the next round or turn:
 //   a round  kReadBytesPerRound read over all connections, kReadBytesPerConn of one, kAcceptsPerRound of a listener,
@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <unordered_map>
 #include <vector>
 
 #include "abi.h"
@@ -90,8 +91,7 @@ class Reactor {
   // Index or -errno.
   int listen(const SocketAddress& address, const ListenOptions& options) noexcept;
   int listen_fd(int fd, const ListenOptions& options) noexcept;
-  int dial(const SocketAddress& address, const SocketAddress* local, bool no_delay,
-           uint32_t low_water_bytes) noexcept;
+  int dial(const SocketAddress& address, const SocketAddress* local, bool no_delay, uint32_t low_water_bytes) noexcept;
   // False when there is no such thing (closed, never bound). `which`: abi::kAddress...
   bool address(int32_t index, int32_t which, CompactAddress* compact, SocketAddress* full) noexcept;
   int set_option(int32_t index, int32_t option, int32_t value) noexcept;
@@ -166,6 +166,7 @@ class Reactor {
   void close_command(uint32_t index, int32_t linger_ms) noexcept;
   void close_write_command(uint32_t index) noexcept;
   void listener_command(const Record& record) noexcept;
+  void acknowledge(uint32_t index) noexcept;
 
   Host& host_;
   SlabPool pool_;
@@ -177,6 +178,8 @@ class Reactor {
   RecordRing completions_;
   RecordRing commands_;
   std::deque<Listener> listeners_;
+  // Our own address of connections that ended with an error, for its message; until the acknowledgement.
+  std::unordered_map<uint32_t, CompactAddress> local_of_failed_;
 
   std::vector<uint32_t> ready_;       // connections with readiness to serve, oldest first
   std::vector<uint32_t> ready_next_;  // the list that the read phase builds for the next round

@@ -36,8 +36,7 @@ void Reactor::execute(uint32_t slot, const Record& record) noexcept {
   switch (record.type()) {
     case abi::kCommandWriteArena:
     case abi::kCommandWriteSlab:
-    case abi::kCommandWritePinned:
-      return link_write(slot, record);
+    case abi::kCommandWritePinned: return link_write(slot, record);
     case abi::kCommandCloseWrite:
       if (open) close_write_command(index);
       return;
@@ -63,14 +62,17 @@ void Reactor::execute(uint32_t slot, const Record& record) noexcept {
       if (record.a != 0) conn->active_ms = now_ms_;
       return arm(index);
     case abi::kCommandAcknowledge:
-      if (conn != nullptr && conn->announced) table_.free(index);
+      if (conn != nullptr && conn->announced) acknowledge(index);
       return;
     case abi::kCommandListenerClose:
-    case abi::kCommandListenerAccept:
-      return listener_command(record);
-    default:
-      EDGEWIRE_DCHECK(false);
+    case abi::kCommandListenerAccept: return listener_command(record);
+    default: EDGEWIRE_DCHECK(false);
   }
+}
+
+void Reactor::acknowledge(uint32_t index) noexcept {
+  if (table_.at(index).closed_errno != 0) local_of_failed_.erase(index);
+  table_.free(index);
 }
 
 void Reactor::listener_command(const Record& record) noexcept {
@@ -94,12 +96,10 @@ bool Reactor::valid_write(const Record& record) const noexcept {
   uint32_t bytes = static_cast<uint32_t>(record.b);
   uint32_t place = static_cast<uint32_t>(record.a);
   switch (record.type()) {
-    case abi::kCommandWriteArena:
-      return place <= abi::kArenaBytes && bytes <= abi::kArenaBytes - place;
+    case abi::kCommandWriteArena: return place <= abi::kArenaBytes && bytes <= abi::kArenaBytes - place;
     case abi::kCommandWriteSlab:
       return pool_.in_use(place >> kChunkBytesLog2) && bytes <= kChunkBytes - (place & (kChunkBytes - 1));
-    default:
-      return true;
+    default: return true;
   }
 }
 
@@ -163,10 +163,8 @@ void Reactor::send_commands(uint32_t index) noexcept {
 const uint8_t* Reactor::command_bytes(const Record& record) noexcept {
   uint32_t place = static_cast<uint32_t>(record.a);
   switch (record.type()) {
-    case abi::kCommandWriteArena:
-      return memory_.arena + place;
-    case abi::kCommandWriteSlab:
-      return pool_.data(place >> kChunkBytesLog2) + (place & (kChunkBytes - 1));
+    case abi::kCommandWriteArena: return memory_.arena + place;
+    case abi::kCommandWriteSlab: return pool_.data(place >> kChunkBytesLog2) + (place & (kChunkBytes - 1));
     default: {
       size_t bytes = 0;
       const uint8_t* data = host_.pinned(place, &bytes);
@@ -178,8 +176,7 @@ const uint8_t* Reactor::command_bytes(const Record& record) noexcept {
 // Describes the oldest writes of this batch. 0 when the first one's memory is gone.
 int Reactor::gather_commands(Conn& conn, iovec* pieces, size_t* bytes) noexcept {
   int count = 0;
-  for (uint32_t slot = conn.command_first; slot != kNoIndex && count < kPiecesPerSend;
-       slot = command_next_[slot]) {
+  for (uint32_t slot = conn.command_first; slot != kNoIndex && count < kPiecesPerSend; slot = command_next_[slot]) {
     const Record& record = memory_.commands[slot];
     const uint8_t* data = command_bytes(record);
     if (data == nullptr) break;
@@ -272,33 +269,30 @@ void Reactor::close_command(uint32_t index, int32_t linger_ms) noexcept {
 // ---- calls --------------------------------------------------------------------------------------------------------
 
 bool Reactor::address(int32_t index, int32_t which, CompactAddress* out, SocketAddress* full) noexcept {
-  int fd = -1;
-  Conn* conn = nullptr;
-  if (which == abi::kAddressListener) {
-    if (index < 0 || static_cast<uint32_t>(index) >= listeners_.size()) return false;
+  bool of_listener = which == abi::kAddressListener;
+  Conn* conn = of_listener ? nullptr : table_.find(index);
+  int fd = conn != nullptr ? conn->fd : -1;
+  if (of_listener && index >= 0 && static_cast<uint32_t>(index) < listeners_.size()) {
     fd = listeners_[static_cast<uint32_t>(index)].fd;
-  } else {
-    conn = table_.find(index);
-    if (conn == nullptr) return false;
-    fd = conn->fd;
   }
-  CompactAddress* kept = conn == nullptr                     ? nullptr
-                         : which == abi::kAddressRemote      ? &conn->peer
-                                                             : &conn->local;
-  bool known = kept != nullptr && (kept->family == AF_INET || kept->family == AF_INET6);
-  if (!known) {
-    if (fd < 0) return false;
-    SocketAddress asked;
-    asked.length = sizeof asked.storage;
-    int error = which == abi::kAddressRemote ? sys.getpeername(fd, asked.get(), &asked.length)
-                                             : sys.getsockname(fd, asked.get(), &asked.length);
-    if (error < 0) return false;
-    if (kept != nullptr) *kept = compact(asked);
-    *out = compact(asked);
-    if (full != nullptr) *full = asked;
+  if (conn != nullptr && which == abi::kAddressRemote &&
+      (conn->peer.family == AF_INET || conn->peer.family == AF_INET6)) {
+    *out = conn->peer;
     return true;
   }
-  *out = *kept;
+  if (conn != nullptr && fd < 0 && which == abi::kAddressLocal) {
+    auto kept = local_of_failed_.find(static_cast<uint32_t>(index));
+    if (kept != local_of_failed_.end()) *out = kept->second;
+    return kept != local_of_failed_.end();
+  }
+  if (fd < 0) return false;
+  SocketAddress asked;
+  asked.length = sizeof asked.storage;
+  int error = which == abi::kAddressRemote ? sys.getpeername(fd, asked.get(), &asked.length)
+                                           : sys.getsockname(fd, asked.get(), &asked.length);
+  if (error < 0) return false;
+  *out = compact(asked);
+  if (full != nullptr) *full = asked;
   return true;
 }
 
@@ -308,20 +302,16 @@ int Reactor::set_option(int32_t index, int32_t option, int32_t value) noexcept {
   bool tcp = conn->peer.family == AF_INET || conn->peer.family == AF_INET6;
   int on = value != 0 ? 1 : 0;
   switch (option) {
-    case abi::kOptionNoDelay:
-      return tcp ? sys.setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) : 0;
+    case abi::kOptionNoDelay: return tcp ? sys.setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) : 0;
     case abi::kOptionKeepAlive: {
       if (!tcp) return 0;
       int error = sys.setsockopt(conn->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
       if (error < 0 || value <= 1) return error;
       return sys.set_keepalive_delay(conn->fd, value);
     }
-    case abi::kOptionReceiveBuffer:
-      return sys.setsockopt(conn->fd, SOL_SOCKET, SO_RCVBUF, &value, sizeof value);
-    case abi::kOptionSendBuffer:
-      return sys.setsockopt(conn->fd, SOL_SOCKET, SO_SNDBUF, &value, sizeof value);
-    default:
-      return -EINVAL;
+    case abi::kOptionReceiveBuffer: return sys.setsockopt(conn->fd, SOL_SOCKET, SO_RCVBUF, &value, sizeof value);
+    case abi::kOptionSendBuffer: return sys.setsockopt(conn->fd, SOL_SOCKET, SO_SNDBUF, &value, sizeof value);
+    default: return -EINVAL;
   }
 }
 

@@ -1,10 +1,8 @@
-// The reactor's hands on sockets: opening, accepting, reading, sending, closing.
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-
+// The reactor's hands on open sockets: reading, sending, closing.
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <limits>
 
 #include "core/check.h"
 #include "core/reactor.h"
@@ -19,165 +17,9 @@ constexpr uint32_t kReadRoomMinBytes = 4096;
 constexpr uint32_t kLentAlignment = 8;
 // Input of a closing connection is read here and forgotten.
 constexpr size_t kDiscardBytes = 16 * 1024;
-// One accept(2) leaves room for what its connection may add in the same round.
-constexpr uint32_t kRecordsPerAccept = 4;
-
-bool is_limit(int error) noexcept {
-  return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
-}
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 }  // namespace
-
-// ---- listening and dialing ----------------------------------------------------------------------------------------
-
-int Reactor::listen(const SocketAddress& address, const ListenOptions& options) noexcept {
-  int fd = open_listener(address, options);
-  if (fd < 0) return fd;
-  SocketAddress bound = address;
-  return adopt(fd, &bound, options);
-}
-
-int Reactor::listen_fd(int fd, const ListenOptions& options) noexcept {
-  int error = adopt_listener(fd, options);
-  return error < 0 ? error : adopt(fd, nullptr, options);
-}
-
-int Reactor::adopt(int fd, SocketAddress* address, const ListenOptions& options) noexcept {
-  uint32_t index = 0;
-  while (index < listeners_.size() && listeners_[index].state != ListenerState::kFree) index++;
-  if (index == listeners_.size()) listeners_.emplace_back();
-  Listener& listener = listeners_[index];
-  int error = poller_.add(fd, uint64_t{listener.generation} << 32 | kListenerBit | index);
-  if (error < 0) {
-    if (address != nullptr) sys.close(fd);
-    return error;
-  }
-  listener.fd = fd;
-  listener.state = ListenerState::kAccepting;
-  listener.low_water_bytes = options.low_water_bytes;
-  listener.ready = false;
-  listener.pending_errno = 0;
-  listener.backoff_ms = 0;
-  if (address != nullptr) remember_socket_file(listener, *address);
-  return static_cast<int>(index);
-}
-
-void Reactor::close_listener(uint32_t index) noexcept {
-  Listener& listener = listeners_[index];
-  if (listener.state == ListenerState::kFree) return;
-  // Another process may hold the same open socket (an inherited listener): the poller must forget ours by name.
-  poller_.remove(listener.fd);
-  remove_socket_file(listener);
-  sys.close(listener.fd);
-  listener.fd = -1;
-  listener.state = ListenerState::kFree;
-  listener.generation++;
-}
-
-int Reactor::dial(const SocketAddress& address, const SocketAddress* local, bool no_delay,
-                  uint32_t low_water_bytes) noexcept {
-  int fd = sys.socket(address.family(), SOCK_STREAM);
-  if (fd < 0) return fd;
-  int error = 0;
-  int on = 1;
-  if (local != nullptr) error = sys.bind(fd, local->get(), local->length);
-  if (error == 0 && no_delay && address.family() != AF_UNIX) {
-    error = sys.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  }
-  if (error == 0) error = sys.connect(fd, address.get(), address.length);
-  // EINTR: the attempt goes on in the background, as with EINPROGRESS; see connect(2).
-  if (error == -EINPROGRESS || error == -EINTR) error = 0;
-  uint32_t index = error == 0 ? table_.allocate() : kNoIndex;
-  if (error == 0 && index == kNoIndex) error = -ENOMEM;
-  if (error == 0) error = poller_.add(fd, table_.token(index));
-  if (error < 0) {
-    if (index != kNoIndex) table_.free(index);
-    sys.close(fd);
-    return error;
-  }
-  Conn& conn = table_.at(index);
-  conn.fd = fd;
-  conn.state = ConnState::kDialing;
-  conn.peer = compact(address);
-  conn.low_water_bytes = low_water_bytes;
-  conn.active_ms = now_ms_;
-  return static_cast<int>(index);
-}
-
-void Reactor::finish_dial(uint32_t index) noexcept {
-  Conn& conn = table_.at(index);
-  int error = 0;
-  int failed = sys.getsockopt_int(conn.fd, SOL_SOCKET, SO_ERROR, &error);
-  if (failed < 0) error = -failed;
-  if (error != 0) return finish(index, abi::kOpDial, error);
-  // A spurious event before the handshake is over: only a connected socket has a peer.
-  SocketAddress peer;
-  peer.length = sizeof peer.storage;
-  if (sys.getpeername(conn.fd, peer.get(), &peer.length) == -ENOTCONN) {
-    conn.ready = 0;
-    return;
-  }
-  conn.state = ConnState::kOpen;
-  conn.active_ms = now_ms_;
-  metric(abi::kMetricDialed)++;
-  owe(index, kOweConnected);
-}
-
-// ---- accepting ----------------------------------------------------------------------------------------------------
-
-void Reactor::accept_from(uint32_t listener_index) noexcept {
-  Listener& listener = listeners_[listener_index];
-  for (uint32_t count = 0; count < kAcceptsPerRound; count++) {
-    if (completions_.space() < kRecordsPerAccept) break;
-    if (!accept_one(listener, listener_index)) return;
-  }
-  listener_ready_ = true;
-}
-
-// False when there is nothing more to accept now.
-bool Reactor::accept_one(Listener& listener, uint32_t listener_index) noexcept {
-  SocketAddress peer;
-  peer.length = sizeof peer.storage;
-  int fd = sys.accept(listener.fd, peer.get(), &peer.length);
-  if (fd == -EAGAIN) {
-    listener.ready = false;
-    return false;
-  }
-  // A connection that died while it waited, or an error that belongs to it: the next one may be well (accept(2)).
-  if (fd < 0 && !is_limit(-fd) && fd != -EBADF && fd != -EINVAL && fd != -ENOTSOCK) return true;
-  if (fd < 0) {
-    accept_failed(listener, -fd);
-    return false;
-  }
-  uint32_t index = table_.allocate();
-  int error = index == kNoIndex ? -ENOMEM : poller_.add(fd, table_.token(index));
-  if (error < 0) {
-    if (index != kNoIndex) table_.free(index);
-    sys.close(fd);
-    accept_failed(listener, -error);
-    return false;
-  }
-  Conn& conn = table_.at(index);
-  conn.fd = fd;
-  conn.state = ConnState::kOpen;
-  conn.listener = listener_index;
-  conn.low_water_bytes = listener.low_water_bytes;
-  conn.peer = compact(peer);
-  conn.active_ms = now_ms_;
-  conn.ready = kWritable;  // a fresh socket's send buffer is empty
-  listener.backoff_ms = 0;
-  metric(abi::kMetricAccepted)++;
-  push(abi::kCompletionAccepted, index, static_cast<int32_t>(listener_index));
-  return true;
-}
-
-void Reactor::accept_failed(Listener& listener, int error) noexcept {
-  metric(abi::kMetricAcceptErrors)++;
-  listener.pending_errno = error;
-  listener.backoff_ms = std::clamp(listener.backoff_ms * 2, kAcceptBackoffMs, kAcceptBackoffMaxMs);
-  listener.resume_ms = now_ms_ + listener.backoff_ms;
-  listener.state = ListenerState::kBackoff;
-}
 
 // ---- reading ------------------------------------------------------------------------------------------------------
 
@@ -334,8 +176,8 @@ ssize_t Reactor::send_some(uint32_t index, const iovec* pieces, int count) noexc
   ssize_t sent;
   do {
     metric(abi::kMetricFlushes)++;
-    sent = count == 1 ? sys.send(conn.fd, pieces[0].iov_base, pieces[0].iov_len)
-                      : sys.send_pieces(conn.fd, pieces, count);
+    sent =
+        count == 1 ? sys.send(conn.fd, pieces[0].iov_base, pieces[0].iov_len) : sys.send_pieces(conn.fd, pieces, count);
   } while (sent == -EINTR);
   if (sent > 0) {
     table_.row(index)[abi::kRowSentBytes] += static_cast<double>(sent);
@@ -427,18 +269,18 @@ void Reactor::finish(uint32_t index, int32_t op, int error) noexcept {
     conn.closed_op = static_cast<uint8_t>(op);
     conn.closed_errno = error;
   }
-  if (conn.closed_errno != 0) {
-    CompactAddress unused;
-    address(static_cast<int32_t>(index), abi::kAddressLocal, &unused, nullptr);
+  CompactAddress local;
+  if (conn.closed_errno != 0 && address(static_cast<int32_t>(index), abi::kAddressLocal, &local, nullptr)) {
+    local_of_failed_[index] = local;
   }
   drop_commands(conn);
   queues_.drop_all(conn);
   // The socket's only descriptor: the poller forgets it by itself (poller.h), and the generation tells late events.
   sys.close(conn.fd);
   conn.fd = -1;
-  wheel_.reserve(table_.rows());
-  wheel_.disarm(index);
-  table_.row(index)[abi::kRowArmedAt] = std::numeric_limits<double>::infinity();
+  double& armed_at = table_.row(index)[abi::kRowArmedAt];
+  if (armed_at < kInfinity) wheel_.disarm(index);
+  armed_at = kInfinity;
   if (conn.state != ConnState::kDialing) metric(abi::kMetricClosed)++;
   conn.state = ConnState::kClosed;
   conn.ready = 0;

@@ -75,12 +75,12 @@ Napi::Value dial(const Napi::CallbackInfo& info) {
   int32_t kind = info[0].ToNumber().Int32Value();
   SocketAddress address;
   SocketAddress local;
-  int error = address_from(kind, info[1].ToString().Utf8Value(),
-                           static_cast<uint16_t>(info[2].ToNumber().Int32Value()), &address);
+  int error = address_from(kind, info[1].ToString().Utf8Value(), static_cast<uint16_t>(info[2].ToNumber().Int32Value()),
+                           &address);
   bool bound = info[3].IsString();
   if (error == 0 && bound) {
-    error = address_from(kind, info[3].ToString().Utf8Value(),
-                         static_cast<uint16_t>(info[4].ToNumber().Int32Value()), &local);
+    error = address_from(kind, info[3].ToString().Utf8Value(), static_cast<uint16_t>(info[4].ToNumber().Int32Value()),
+                         &local);
   }
   if (error < 0) return number(info, error);
   bool no_delay = (info[5].ToNumber().Int32Value() & abi::kOpenNoDelay) != 0;

@@ -15,16 +15,14 @@ int Driver::open(uv_loop_t* loop, Reactor* reactor, RunTurn run_turn, void* cont
   uv_timer_init(loop, &timer_);
   handles_open_ = kHandles;
   poll_.data = prepare_.data = idle_.data = timer_.data = this;
-  error = uv_poll_start(&poll_, UV_READABLE, [](uv_poll_t* handle, int, int) {
-    static_cast<Driver*>(handle->data)->run(true);
-  });
+  error = uv_poll_start(&poll_, UV_READABLE,
+                        [](uv_poll_t* handle, int, int) { static_cast<Driver*>(handle->data)->run(true); });
   uv_prepare_start(&prepare_, [](uv_prepare_t* handle) {
     auto* driver = static_cast<Driver*>(handle->data);
     if (driver->reactor_->has_commands()) driver->run(false);
   });
-  uv_handle_t* handles[kHandles] = {
-      reinterpret_cast<uv_handle_t*>(&poll_), reinterpret_cast<uv_handle_t*>(&prepare_),
-      reinterpret_cast<uv_handle_t*>(&idle_), reinterpret_cast<uv_handle_t*>(&timer_)};
+  uv_handle_t* handles[kHandles] = {reinterpret_cast<uv_handle_t*>(&poll_), reinterpret_cast<uv_handle_t*>(&prepare_),
+                                    reinterpret_cast<uv_handle_t*>(&idle_), reinterpret_cast<uv_handle_t*>(&timer_)};
   for (uv_handle_t* handle : handles) uv_unref(handle);
   return error;
 }

@@ -61,8 +61,8 @@ Napi::Value Env::open(Napi::Object hooks, uint64_t budget_bytes, bool debug) {
   if (error < 0) return fail(error, "opening the poller");
   uv_loop_t* loop = nullptr;
   if (napi_get_uv_event_loop(env_, &loop) != napi_ok) return fail(-ENOSYS, "the event loop");
-  error = driver_.open(
-      loop, reactor_.get(), [](void* self, bool poll) { static_cast<Env*>(self)->run_turn(poll); }, this);
+  error =
+      driver_.open(loop, reactor_.get(), [](void* self, bool poll) { static_cast<Env*>(self)->run_turn(poll); }, this);
   if (error < 0) return fail(error, "the event loop");
 
   resource_ = Napi::Persistent(Napi::Object::New(env));
@@ -95,8 +95,8 @@ void Env::dispatch() noexcept {
   if (closing_) return;
   Napi::HandleScope scope(env_);
   napi_value result;
-  napi_status status = napi_make_callback(env_, async_context_, resource_.Value(), dispatch_.Value(), 0, nullptr,
-                                          &result);
+  napi_status status =
+      napi_make_callback(env_, async_context_, resource_.Value(), dispatch_.Value(), 0, nullptr, &result);
   if (status == napi_ok) return;
   // lib/loop.ts lets nothing through: this came from a tick or a microtask, which Node reports as uncaught.
   bool pending = false;

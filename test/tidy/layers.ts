@@ -33,6 +33,7 @@ export const libLayers: Layer[] = [
   { name: 'binding', files: /^lib\/binding\.ts$/ },
   { name: 'loop', files: /^lib\/loop\.ts$/ },
   { name: 'lease, deadline', files: /^lib\/(lease|deadline)\.ts$/ },
+  { name: 'inbox', files: /^lib\/inbox\.ts$/ },
   { name: 'conn', files: /^lib\/conn(_\w+)?\.ts$/ },
   { name: 'listener, dialer', files: /^lib\/(listener|dialer)\.ts$/ },
   { name: 'everything optional', files: /^lib\/(index|stats|cli\/\w+)\.ts$/ },

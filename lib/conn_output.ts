@@ -1,0 +1,134 @@
+// The writing half of a connection. Nothing is sent from here: bytes and commands lie in shared memory until the turn
+// flushes them, all writes of a connection in one system call.
+
+import * as abi from './abi.js'
+import { ConnCore, Mark, Output, Phase } from './conn_core.js'
+import { isPast } from './deadline.js'
+import { invalidArgument, NetError } from './errors.js'
+import type { Writable } from './net.js'
+
+/** Writes below this are copied: cheaper than keeping track of whose memory it is. */
+const CopyBelowBytes = 4 * 1024
+/** Writes from this on are sent from the caller's memory; between the two, only lent chunks are. */
+const PinFromBytes = 32 * 1024
+
+export abstract class ConnOutput extends ConnCore {
+  abstract abort(reason?: Error): void
+
+  // ---- writing -----------------------------------------------------------------------------------------------------
+
+  write(data: Writable): boolean {
+    const { loop } = this
+    if (this.phase >= Phase.Closing || this.output !== Output.Open || this.writeDeadlinePassed()) {
+      throw this.writeRefusal()
+    }
+    if (typeof data !== 'string') return this.writeBytes(bytesOf(data))
+    if (!loop.fitsArena(data) || this.bufferedAmount + data.length * 3 > this.limitBytes) {
+      return this.writeBytes(Buffer.from(data))
+    }
+    return data.length === 0 ? !this.has(Mark.AboveHighWater) : this.wrote(loop.writeText(this.index, data))
+  }
+
+  protected writeBytes(bytes: Uint8Array): boolean {
+    const { loop, index } = this
+    const count = bytes.length
+    if (count === 0) return !this.has(Mark.AboveHighWater)
+    if (this.bufferedAmount + count > this.limitBytes) return this.overflow(count)
+    if (count < CopyBelowBytes) {
+      loop.writeCopy(index, bytes)
+      return this.wrote(count)
+    }
+    const address = loop.addressOf(bytes)
+    if (address >= 0 && loop.isLentWhole(address, count)) loop.push(abi.CommandWriteSlab, index, address | 0, count)
+    else if (count < PinFromBytes) loop.writeCopy(index, bytes)
+    else this.writePinned(bytes)
+    return this.wrote(count)
+  }
+
+  protected writePinned(bytes: Uint8Array): void {
+    // Memory of the pool that nobody holds, or that other threads share, may change before it is sent.
+    const own = this.loop.addressOf(bytes) >= 0 || !(bytes.buffer instanceof ArrayBuffer) ? Buffer.from(bytes) : bytes
+    const id = this.loop.native.pin(own)
+    if (id < 0) throw new NetError('ENOMEM', this.place('write'), 'out of memory')
+    this.loop.push(abi.CommandWritePinned, this.index, id, own.length)
+  }
+
+  protected wrote(count: number): boolean {
+    this.acceptedBytes += count
+    if (this.bufferedAmount <= this.owner.settings.highWaterMark) return !this.has(Mark.AboveHighWater)
+    this.mark(Mark.AboveHighWater)
+    this.raiseFlag(abi.FlagWantDrain)
+    return false
+  }
+
+  protected raiseFlag(flag: number): void {
+    this.loop.words[this.index * abi.InterestWords + abi.InterestFlags] |= flag
+  }
+
+  protected overflow(count: number): boolean {
+    const { owner } = this
+    const { overflow } = owner.settings
+    if (overflow === 'drop') {
+      owner.overflowDrops++
+      return false
+    }
+    const text = `${count} bytes on top of ${this.bufferedAmount} would pass maxBufferedBytes (${this.limitBytes})`
+    const error = new NetError('ERR_BUFFER_OVERFLOW', this.place('write'), text)
+    if (overflow === 'throw') {
+      owner.overflowDrops++
+    } else {
+      owner.overflowAborts++
+      this.abort(error)
+    }
+    throw error
+  }
+
+  protected writeDeadlinePassed(): boolean {
+    return this.has(Mark.WriteExpired) || isPast(this.loop, this.index, abi.RowWriteDeadline)
+  }
+
+  protected writeRefusal(): NetError {
+    if (this.phase >= Phase.Closing && this.reason !== undefined) return this.reason
+    if (this.phase === Phase.Closed) return this.closedError('write')
+    if (this.phase === Phase.Closing || this.output !== Output.Open) {
+      return new NetError('ERR_WRITE_CLOSED', this.place('write'), 'write after closeWrite() or close()')
+    }
+    return this.deadlineError('write')
+  }
+
+  drained(): Promise<void> {
+    return this.waitForOutput('drained', this.owner.settings.lowWaterMark, abi.FlagWantDrain)
+  }
+
+  flushed(): Promise<void> {
+    return this.waitForOutput('flushed', 0, abi.FlagWantFlushed)
+  }
+
+  protected waitForOutput(list: 'drained' | 'flushed', level: number, flag: number): Promise<void> {
+    if (this.phase === Phase.Closed || (this.phase === Phase.Closing && this.reason !== undefined)) {
+      return Promise.reject(this.reason ?? this.closedError('write'))
+    }
+    if (this.bufferedAmount <= level) return Promise.resolve()
+    if (this.writeDeadlinePassed()) return Promise.reject(this.deadlineError('write'))
+    return new Promise((resolve, reject) => {
+      this.rarely()[list].push({ resolve, reject })
+      this.raiseFlag(flag)
+    })
+  }
+
+  protected settleWaiters(list: 'drained' | 'flushed', error?: unknown): void {
+    const waiters = this.rare?.[list]
+    if (waiters === undefined || waiters.length === 0) return
+    for (const waiter of waiters.splice(0)) {
+      if (error === undefined) waiter.resolve()
+      else waiter.reject(error)
+    }
+  }
+}
+
+function bytesOf(data: unknown): Uint8Array {
+  if (data instanceof Uint8Array) return data
+  if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+  if (data instanceof ArrayBuffer) return new Uint8Array(data)
+  throw invalidArgument('write', 'write() takes a string, a Uint8Array, an ArrayBuffer or a DataView', data)
+}
