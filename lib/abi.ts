@@ -95,7 +95,7 @@ export const MetricSlabMapped = 17
 export const MetricSlabBudget = 18
 export const MetricStarved = 19
 export const MetricMidTurnFlushes = 20
-export const MetricNativeAllocations = 21
+export const MetricGrowths = 21
 
 // slab geometry
 export const ChunkBytesLog2 = 16

@@ -70,14 +70,17 @@ export abstract class ConnOutput extends ConnCore {
     const { overflow } = owner.settings
     if (overflow === 'drop') {
       owner.overflowDrops++
+      this.loop.overflowDrops++
       return false
     }
     const text = `${count} bytes on top of ${this.bufferedAmount} would pass maxBufferedBytes (${this.limitBytes})`
     const error = new NetError('ERR_BUFFER_OVERFLOW', this.place('write'), text)
     if (overflow === 'throw') {
       owner.overflowDrops++
+      this.loop.overflowDrops++
     } else {
       owner.overflowAborts++
+      this.loop.overflowAborts++
       this.abort(error)
     }
     throw error

@@ -83,6 +83,9 @@ class StreamListener implements Listener, ConnOwner, ListenerSink {
   private acceptedCount = 0
   private closedCount = 0
   private acceptErrorCount = 0
+  /** Of the connections that are over. */
+  private closedReadBytes = 0
+  private closedWrittenBytes = 0
   private handlerErrorCount = 0
   /** Accepted, but not yet taken by iteration; undefined with a task or handlers. */
   private unclaimed: StreamConn[] | undefined
@@ -178,6 +181,9 @@ class StreamListener implements Listener, ConnOwner, ListenerSink {
     if (this.unclaimed === undefined) {
       throw new NetError('ERR_WRONG_STYLE', this.place(), 'this listener has a task or handlers for its connections')
     }
+    if (!this.accepting && this.unclaimed.length === 0) {
+      throw new NetError('ERR_LISTENER_CLOSED', this.place(), 'the listener is closed')
+    }
     const { unclaimed } = this
     const listener = this
     return {
@@ -206,8 +212,10 @@ class StreamListener implements Listener, ConnOwner, ListenerSink {
 
   connConnected(): void {}
 
-  connClosed(): void {
+  connClosed(conn: Conn): void {
     this.closedCount++
+    this.closedReadBytes += conn.bytesRead
+    this.closedWrittenBytes += conn.bytesWritten
     if (this.closedCount === this.acceptedCount) this.onAllClosed?.()
   }
 
@@ -258,10 +266,18 @@ class StreamListener implements Listener, ConnOwner, ListenerSink {
   }
 
   stats(): ListenerStats {
+    let bytesRead = this.closedReadBytes
+    let bytesWritten = this.closedWrittenBytes
+    for (const conn of this.openConns()) {
+      bytesRead += conn.bytesRead
+      bytesWritten += conn.bytesWritten
+    }
     return {
       accepted: this.acceptedCount,
       open: this.acceptedCount - this.closedCount,
       closed: this.closedCount,
+      bytesRead,
+      bytesWritten,
       acceptErrors: this.acceptErrorCount,
       overflowAborts: this.overflowAborts,
       overflowDrops: this.overflowDrops,

@@ -66,6 +66,10 @@ export class Loop {
   /** Chunks that JavaScript holds beyond the handler, with how often. */
   readonly leases = new Map<number, number>()
 
+  /** Over all connections; each listener counts its own as well. */
+  overflowAborts = 0
+  overflowDrops = 0
+
   private readonly hooks: Hooks
   private readonly completions: Int32Array
   private readonly commands: Int32Array

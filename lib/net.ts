@@ -200,6 +200,9 @@ export interface ListenerStats {
   accepted: number
   open: number
   closed: number
+  /** Bytes read from its connections, and written to them, in all. */
+  bytesRead: number
+  bytesWritten: number
   /** accept(2) failed: EMFILE and the like. Accepting pauses and resumes by itself. */
   acceptErrors: number
   /** Connections aborted because their peer read too slowly (overflow: 'abort'). */
@@ -225,7 +228,7 @@ export interface Listener extends AsyncDisposable, AsyncIterable<Conn> {
   /** Stops accepting, then closes every connection and waits until they are over. */
   shutdown(): Promise<void>
   [Symbol.asyncIterator](): AsyncIterableIterator<Conn>
-  /** Cheap enough to read every second. */
+  /** Cheap enough to read every second: it adds up the open connections. */
   stats(): ListenerStats
   ref(): this
   unref(): this

@@ -29,10 +29,15 @@ export interface Stats {
   polls: number
   /** accept(2) failed for a limit of the process or the system. */
   acceptErrors: number
+  /** Connections aborted, and writes dropped or refused, because a peer read too slowly: see `overflow`. */
+  overflowAborts: number
+  overflowDrops: number
   /** Reads put off because the pool stood at its budget. */
   starvedReads: number
   /** The arena or the command ring was full in the middle of a dispatch. */
   midTurnFlushes: number
+  /** Turns in which the addon had to allocate because a table, a list or the pool grew: none once it has its size. */
+  growths: number
   /** The slab pool: bytes of chunks in use now and at most, of slabs held, and the budget. */
   slabInUseBytes: number
   slabPeakBytes: number
@@ -62,8 +67,11 @@ export function stats(): Stats {
     reads: read(abi.MetricReads),
     polls: read(abi.MetricPolls),
     acceptErrors: read(abi.MetricAcceptErrors),
+    overflowAborts: openLoop()?.overflowAborts ?? 0,
+    overflowDrops: openLoop()?.overflowDrops ?? 0,
     starvedReads: read(abi.MetricStarved),
     midTurnFlushes: read(abi.MetricMidTurnFlushes),
+    growths: read(abi.MetricGrowths),
     slabInUseBytes: read(abi.MetricSlabInUse),
     slabPeakBytes: read(abi.MetricSlabPeak),
     slabMappedBytes: read(abi.MetricSlabMapped),

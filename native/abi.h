@@ -114,7 +114,7 @@ constexpr int32_t kMetricSlabMapped = 17;
 constexpr int32_t kMetricSlabBudget = 18;
 constexpr int32_t kMetricStarved = 19;            // reads put off because the pool stood at its budget
 constexpr int32_t kMetricMidTurnFlushes = 20;     // command ring or arena full in the middle of a dispatch
-constexpr int32_t kMetricNativeAllocations = 21;  // growth of a native table, queue or pool
+constexpr int32_t kMetricGrowths = 21;  // turns in which a native table, list or the pool had to grow
 
 // ---- slab geometry ----------------------------------------------------------------------------------------------
 constexpr int32_t kChunkBytesLog2 = 16;

@@ -11,7 +11,6 @@ void OutQueues::append(Conn& conn, Kind kind, uint32_t source, uint32_t offset, 
   uint32_t node = free_;
   if (node == kNoIndex) {
     node = static_cast<uint32_t>(segments_.size());
-    if (segments_.size() == segments_.capacity()) growths_++;
     segments_.emplace_back();
   } else {
     free_ = segments_[node].next;

@@ -49,7 +49,7 @@ class OutQueues {
   // Lets go of the chunk that copies are being packed into. Call when nothing is queued any more.
   void release_cursor() noexcept;
   uint64_t queued_bytes() const noexcept { return queued_bytes_; }
-  uint64_t growths() const noexcept { return growths_; }
+  size_t capacity() const noexcept { return segments_.capacity(); }
 
  private:
   enum class Kind : uint8_t { kChunk, kPinned };
@@ -74,7 +74,6 @@ class OutQueues {
   ChunkId cursor_ = kNoChunk;
   uint32_t cursor_used_ = 0;
   uint64_t queued_bytes_ = 0;
-  uint64_t growths_ = 0;
 };
 
 }  // namespace edgewire

@@ -227,6 +227,11 @@ void Reactor::upkeep_phase() noexcept {
     pool_.trim();
     last_trim_ms_ = now_ms_;
   }
+  size_t capacity = ready_.capacity() + ready_next_.capacity() + starved_.capacity() + notify_.capacity() +
+                    dirty_.capacity() + fired_.capacity() + round_chunks_.capacity() + table_.rows() +
+                    queues_.capacity() + pool_.mapped_bytes();
+  if (capacity > capacity_) metric(abi::kMetricGrowths)++;
+  capacity_ = capacity;
   metric(abi::kMetricSlabInUse) = static_cast<double>(pool_.in_use_bytes());
   metric(abi::kMetricSlabPeak) = static_cast<double>(pool_.in_use_peak_bytes());
   metric(abi::kMetricSlabMapped) = static_cast<double>(pool_.mapped_bytes());

@@ -192,6 +192,7 @@ class Reactor {
   ChunkId cursor_ = kNoChunk;  // small reads are packed behind one another into this chunk
   uint32_t cursor_used_ = 0;
 
+  size_t capacity_ = 0;  // of everything that grows, in elements: a turn that raises it has allocated
   double now_ms_ = 0;
   double last_trim_ms_ = 0;
   int last_events_ = 0;

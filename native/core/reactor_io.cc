@@ -35,6 +35,8 @@ void Reactor::serve_ready(uint32_t index, uint32_t* round_bytes) noexcept {
 
 void Reactor::read_conn(uint32_t index, uint32_t* round_bytes) noexcept {
   Conn& conn = table_.at(index);
+  // After the peer's FIN there is nothing to read, but its RST is still to be noticed.
+  if (conn.reading == ReadSide::kEnded) return unread(index);
   uint32_t conn_bytes = 0;
   while (conn.reading == ReadSide::kOpen && (conn.ready & kReadable) != 0) {
     if (table_.interest(index)[abi::kInterestRead] == 0) return unread(index);
@@ -64,7 +66,7 @@ void Reactor::unread(uint32_t index) noexcept {
     if (error != 0) return finish(index, abi::kOpRead, error);
     conn.ready &= static_cast<uint8_t>(~kBroken);
   }
-  if ((conn.ready & kHangup) != 0 && !conn.hangup_told) {
+  if (conn.reading == ReadSide::kOpen && (conn.ready & kHangup) != 0 && !conn.hangup_told) {
     conn.hangup_told = true;
     owe(index, kOweHangup);
   }
