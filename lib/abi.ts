@@ -96,6 +96,7 @@ export const MetricSlabBudget = 18
 export const MetricStarved = 19
 export const MetricMidTurnFlushes = 20
 export const MetricGrowths = 21
+export const MetricEvictions = 22
 
 // slab geometry
 export const ChunkBytesLog2 = 16

@@ -25,7 +25,7 @@ export interface SharedMemory {
 
 export interface Binding {
   readonly abiVersion: number
-  open(hooks: Hooks, budgetBytes: number, debug: boolean): SharedMemory
+  open(hooks: Hooks, budgetBytes: number, debug: boolean): SharedMemory | undefined
   flush(): void
   listen(kind: number, name: string, port: number, flags: number, backlog: number, lowWater: number): number
   dial(

@@ -4,10 +4,10 @@ import * as abi from './abi.js'
 import { checkInteger } from './addr.js'
 import { BytesMax, type ConnOwner, Input, Mark, Output, Phase } from './conn_core.js'
 import { ConnOutput } from './conn_output.js'
-import { epochOf, isPast, storeDeadline, storeIdleTimeout } from './deadline.js'
-import { invalidArgument, NetError, type Op, systemError } from './errors.js'
+import { epochOf, hasFired, idleTimeoutMs, isPast, storeDeadline, storeIdleTimeout } from './deadline.js'
+import { describeValue, invalidArgument, NetError, type Op, systemError } from './errors.js'
 import { Inbox, interestFor } from './inbox.js'
-import { lentAddress, releaseAddress, retainAddress } from './lease.js'
+import { isOwned, lentAddress, releaseAddress, retainAddress } from './lease.js'
 import type { ConnSink, Loop } from './loop.js'
 import type { Conn, Deadline } from './net.js'
 
@@ -53,9 +53,7 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
       if (this.reason === undefined && this.input === Input.Ended) return undefined
       return this.reason ?? this.closedError('read')
     }
-    const expired =
-      this.has(Mark.ReadExpired) || (this.index >= 0 && isPast(this.loop, this.index, abi.RowReadDeadline))
-    return expired ? this.deadlineError('read') : undefined
+    return isPast(this.loop, this.index, abi.RowReadDeadline) ? this.deadlineError('read') : undefined
   }
 
   /** The oldest reader wants bytes that are not here. */
@@ -199,7 +197,6 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
   setReadDeadline(deadline: Deadline): void {
     const epoch = epochOf(deadline)
     this.needOpen('read')
-    this.unmark(Mark.ReadExpired)
     storeDeadline(this.loop, this.index, abi.RowReadDeadline, epoch)
     if (epoch <= Date.now() && this.inbox?.hasReader) this.expireReads()
   }
@@ -207,7 +204,6 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
   setWriteDeadline(deadline: Deadline): void {
     const epoch = epochOf(deadline)
     this.needOpen('write')
-    this.unmark(Mark.WriteExpired)
     storeDeadline(this.loop, this.index, abi.RowWriteDeadline, epoch)
     if (epoch <= Date.now()) this.expireWrites()
   }
@@ -235,12 +231,12 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
   // ---- leases ------------------------------------------------------------------------------------------------------
 
   retain<T extends Uint8Array>(chunk: T): T {
-    retainAddress(this.loop, lentAddress(this.loop, chunk))
+    if (!isOwned(chunk)) retainAddress(this.loop, lentAddress(this.loop, chunk))
     return chunk
   }
 
   release(chunk: Uint8Array): void {
-    releaseAddress(this.loop, lentAddress(this.loop, chunk))
+    if (!isOwned(chunk)) releaseAddress(this.loop, lentAddress(this.loop, chunk))
   }
 
   // ---- what the loop tells -----------------------------------------------------------------------------------------
@@ -249,11 +245,12 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
     if (this.phase !== Phase.Dialing) return
     this.phase = Phase.Open
     this.owner.connConnected(this)
-    this.observe(this.owner.handlers?.open?.(this))
+    this.start()
   }
 
-  /** The listener has it: tells `open`. */
+  /** Tells `open`. */
   start(): void {
+    this.mark(Mark.Opened)
     this.observe(this.owner.handlers?.open?.(this))
   }
 
@@ -275,7 +272,7 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
 
   private callData(held: Buffer | undefined, address: number, bytes = 0): void {
     const { handlers } = this.owner
-    if (handlers?.data === undefined || this.phase >= Phase.Closing) return
+    if (handlers?.data === undefined || (this.phase >= Phase.Closing && !this.rare?.heldClose)) return
     const result = handlers.data(this, held ?? this.loop.view(address, bytes))
     if (result !== undefined) this.observe(result, address)
   }
@@ -287,7 +284,8 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
     const done = () => {
       if (address >= 0) releaseAddress(this.loop, address)
     }
-    result.then(done, (error: unknown) => {
+    // By way of a promise of our own: a thenable of the user's may call back twice.
+    Promise.resolve(result).then(done, (error: unknown) => {
       done()
       this.onHandlerError(error)
     })
@@ -302,6 +300,8 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
 
   private callEnd(): void {
     if (this.phase === Phase.Closing) return
+    if (this.has(Mark.EndTold)) return
+    this.mark(Mark.EndTold)
     const { handlers } = this.owner
     if (handlers?.end === undefined) this.close()
     else this.observe(handlers.end(this))
@@ -325,6 +325,7 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
   onTimeout(which: number): void {
     if (this.phase >= Phase.Closing) return
     if (which === abi.DeadlineIdle) {
+      if (idleTimeoutMs(this.loop, this.index) > 0) return
       const error = new NetError('ERR_IDLE_TIMEOUT', this.place('read'), 'no byte moved within the idle timeout', {
         timeout: true,
       })
@@ -332,7 +333,8 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
       return
     }
     const reading = which === abi.DeadlineRead
-    this.mark(reading ? Mark.ReadExpired : Mark.WriteExpired)
+    // Moved since: a handler earlier in this batch has set another deadline.
+    if (!hasFired(this.loop, this.index, reading ? abi.RowReadDeadline : abi.RowWriteDeadline)) return
     if (reading ? this.inbox?.hasReader : this.expireWrites()) {
       if (reading) this.expireReads()
       return
@@ -346,11 +348,16 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
   onClosed(op: number, errno: number): void {
     const { loop, owner, index } = this
     this.readBytes = this.bytesRead
-    const wasDialing = this.phase === Phase.Dialing
+    const inOrder = this.phase < Phase.Closing
     if (errno !== 0) this.reason ??= systemError(errno, this.place(opName(op)))
     this.phase = Phase.Closed
     const { reason } = this
-    if (reason === undefined && (this.has(Mark.Paused) || this.inbox?.hasBytes) && owner.handlers !== undefined) {
+    if (
+      inOrder &&
+      reason === undefined &&
+      (this.has(Mark.Paused) || this.inbox?.hasBytes) &&
+      owner.handlers !== undefined
+    ) {
       this.rarely().heldClose = true
     } else {
       this.inbox?.fail(reason ?? this.closedError('read'))
@@ -364,7 +371,7 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
     if (!this.has(Mark.Unref)) loop.unref()
     try {
       owner.connClosed(this, reason)
-      if (!wasDialing && !this.rare?.heldClose) this.callClose()
+      if (!this.rare?.heldClose) this.callClose()
     } finally {
       this.index = -1
       loop.push(abi.CommandAcknowledge, index, 0, 0)
@@ -374,14 +381,14 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
   private callClose(): void {
     const { reason } = this
     this.rare?.closed?.resolve(reason)
-    this.observe(this.owner.handlers?.close?.(this, reason))
+    if (this.has(Mark.Opened)) this.observe(this.owner.handlers?.close?.(this, reason))
   }
 
   /** A handler or the task threw: this connection ends; others are not touched. */
   onHandlerError(error: unknown): void {
     // What the network did to this connection and a handler let through is that connection's end, not a bug to report.
     const expected = error instanceof NetError && isNetworksDoing(error.code)
-    this.abort(error instanceof Error ? error : new Error(String(error)))
+    this.abort(error instanceof Error ? error : new Error(describeValue(error)))
     if (!expected) this.owner.handlerFailed(this, error)
   }
 }

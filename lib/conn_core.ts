@@ -24,9 +24,10 @@ export const Output = { Open: 0, Finished: 1 } as const
 /** Independent facts, in one word because there are as many words as idle connections. */
 export const Mark = {
   Paused: 1,
-  /** The read deadline has passed and was neither moved nor cleared. */
-  ReadExpired: 2,
-  WriteExpired: 4,
+  /** `open` was told: so will be `close`. */
+  Opened: 2,
+  /** `end` was told. */
+  EndTold: 4,
   /** write() has returned false and `drain` has not come yet. */
   AboveHighWater: 8,
   Unref: 16,
@@ -171,7 +172,7 @@ export abstract class ConnCore {
 
   setKeepAlive(on = true, initialDelayMs = 0): this {
     checkInteger('option', 'initialDelayMs', initialDelayMs, 0, BytesMax)
-    return this.setOption(abi.OptionKeepAlive, on ? Math.max(1, Math.round(initialDelayMs / 1000)) : 0)
+    return this.setOption(abi.OptionKeepAlive, on ? keepAliveSeconds(initialDelayMs) : 0)
   }
 
   protected setOption(option: number, value: number): this {
@@ -182,13 +183,13 @@ export abstract class ConnCore {
   }
 
   ref(): this {
-    if (this.has(Mark.Unref) && this.index >= 0) this.loop.ref()
+    if (this.has(Mark.Unref) && this.phase !== Phase.Closed) this.loop.ref()
     this.unmark(Mark.Unref)
     return this
   }
 
   unref(): this {
-    if (!this.has(Mark.Unref) && this.index >= 0) this.loop.unref()
+    if (!this.has(Mark.Unref) && this.phase !== Phase.Closed) this.loop.unref()
     this.mark(Mark.Unref)
     return this
   }
@@ -234,4 +235,9 @@ export abstract class ConnCore {
     this.rare ??= { drained: [], flushed: [], addresses: [], closed: undefined, heldClose: false }
     return this.rare
   }
+}
+
+/** OptionKeepAlive in native/abi.h: whole seconds, at least one; -1: the system's default. */
+function keepAliveSeconds(initialDelayMs: number): number {
+  return initialDelayMs === 0 ? -1 : Math.max(1, Math.round(initialDelayMs / 1000))
 }

@@ -56,9 +56,13 @@ export abstract class ConnOutput extends ConnCore {
   protected wrote(count: number): boolean {
     this.acceptedBytes += count
     if (this.bufferedAmount <= this.owner.settings.highWaterMark) return !this.has(Mark.AboveHighWater)
+    this.awaitDrain()
+    return false
+  }
+
+  private awaitDrain(): void {
     this.mark(Mark.AboveHighWater)
     this.raiseFlag(abi.FlagWantDrain)
-    return false
   }
 
   protected raiseFlag(flag: number): void {
@@ -71,6 +75,7 @@ export abstract class ConnOutput extends ConnCore {
     if (overflow === 'drop') {
       owner.overflowDrops++
       this.loop.overflowDrops++
+      if (this.bufferedAmount > owner.settings.lowWaterMark) this.awaitDrain()
       return false
     }
     const text = `${count} bytes on top of ${this.bufferedAmount} would pass maxBufferedBytes (${this.limitBytes})`
@@ -87,14 +92,14 @@ export abstract class ConnOutput extends ConnCore {
   }
 
   protected writeDeadlinePassed(): boolean {
-    return this.has(Mark.WriteExpired) || isPast(this.loop, this.index, abi.RowWriteDeadline)
+    return isPast(this.loop, this.index, abi.RowWriteDeadline)
   }
 
   protected writeRefusal(): NetError {
     if (this.phase >= Phase.Closing && this.reason !== undefined) return this.reason
-    if (this.phase === Phase.Closed) return this.closedError('write')
-    if (this.phase === Phase.Closing || this.output !== Output.Open) {
-      return new NetError('ERR_WRITE_CLOSED', this.place('write'), 'write after closeWrite() or close()')
+    if (this.phase >= Phase.Closing) return this.closedError('write')
+    if (this.output !== Output.Open) {
+      return new NetError('ERR_WRITE_CLOSED', this.place('write'), 'write after closeWrite()')
     }
     return this.deadlineError('write')
   }

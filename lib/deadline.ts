@@ -30,8 +30,18 @@ export function storeIdleTimeout(loop: Loop, index: number, ms: number): void {
   if (ms > 0) loop.push(abi.CommandArm, index, 1, 0)
 }
 
-/** Has the deadline in the row passed, though native has not told yet (the loop was busy)? */
+/** Has native told, or is about to tell, that the deadline passed, and it was not moved since? */
+export function hasFired(loop: Loop, index: number, word: number): boolean {
+  return loop.doubles[index * abi.RowWords + word] === Number.NEGATIVE_INFINITY
+}
+
+export function idleTimeoutMs(loop: Loop, index: number): number {
+  return loop.doubles[index * abi.RowWords + abi.RowIdleMs] as number
+}
+
+/** Has the deadline in the row passed, whether native has told or not (the loop may have been busy)? */
 export function isPast(loop: Loop, index: number, word: number): boolean {
+  if (index < 0) return false
   const at = loop.doubles[index * abi.RowWords + word]
   return at !== Number.POSITIVE_INFINITY && at + loop.metrics[abi.MetricClockOffsetMs] <= Date.now()
 }

@@ -111,8 +111,9 @@ class Attempt implements ConnOwner {
     const local = plan.localAddress ?? (plan.localPort > 0 ? (isIP(target.name) === 6 ? '::' : '0.0.0.0') : undefined)
     const { kind, name, port } = target
     const index = loop.native.dial(kind, name, port, local, plan.localPort, flags, settings.lowWaterMark)
-    if (index < 0) return Promise.reject(systemError(index, placeOf(target)))
+    // The tables may have grown even for a dial that failed.
     loop.refreshTables()
+    if (index < 0) return Promise.reject(systemError(index, placeOf(target)))
     return new Promise((resolve, reject) => {
       this.onTried = (error) => (error === undefined ? resolve(conn) : reject(error))
       const conn = new StreamConn(loop, index, this, true)

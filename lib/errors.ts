@@ -17,7 +17,7 @@ export type OwnCode =
   | 'ERR_CONN_CLOSED'
   /** The connection was aborted on this side. */
   | 'ERR_CONN_ABORTED'
-  /** A write after closeWrite() or close(). */
+  /** A write after closeWrite(). */
   | 'ERR_WRITE_CLOSED'
   /** Output would pass maxBufferedBytes. */
   | 'ERR_BUFFER_OVERFLOW'

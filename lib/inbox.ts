@@ -2,7 +2,7 @@
 // read by read() or iteration, and the waiting room of a paused one.
 
 import * as abi from './abi.js'
-import { releaseAddress, retainAddress } from './lease.js'
+import { ownedCopy, releaseAddress, retainAddress } from './lease.js'
 import type { Loop } from './loop.js'
 
 /** Held bytes below this are copied, so that they do not keep a whole chunk of the pool. */
@@ -90,7 +90,7 @@ export class Inbox {
   hold(address: number, bytes: number): void {
     let entry: Held
     if (bytes < CopyBelowBytes) {
-      const copy = Buffer.allocUnsafe(bytes)
+      const copy = ownedCopy(bytes)
       this.loop.copyOut(address, bytes, copy)
       entry = { bytes: copy, address: NotLeased }
     } else {
@@ -124,20 +124,28 @@ export class Inbox {
 
   /** The oldest held bytes for an event handler: `use` gets them and where they lie (or -1), then they are let go. */
   takeHeld(use: (bytes: Buffer, address: number) => void): void {
-    const entry = this.held?.[0]
+    const entry = this.shiftHeld()
     if (entry === undefined) return
     try {
       use(entry.bytes, entry.address)
     } finally {
-      // The handler may have closed the connection, which drops everything.
-      if (this.held?.[0] === entry) this.dropFirst()
+      // Only now: the handler may have retained it, or closed the connection, which drops all that is held.
+      this.letGo(entry)
     }
   }
 
-  private dropFirst(): void {
+  private shiftHeld(): Held | undefined {
     const entry = this.held?.shift()
-    if (entry !== undefined && entry.address !== NotLeased) releaseAddress(this.loop, entry.address)
     if (this.held?.length === 0) this.held = undefined
+    return entry
+  }
+
+  private letGo(entry: Held | undefined): void {
+    if (entry !== undefined && entry.address !== NotLeased) releaseAddress(this.loop, entry.address)
+  }
+
+  private dropFirst(): void {
+    this.letGo(this.shiftHeld())
   }
 
   dropHeld(): void {

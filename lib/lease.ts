@@ -21,6 +21,19 @@ export function releaseAddress(loop: Loop, address: number): void {
   loop.push(abi.CommandRelease, chunk, 0, 0)
 }
 
+/** Memory of bytes that waited for a paused handler as a copy: it is the handler's own, to retain and release freely. */
+const owned = new WeakSet<ArrayBufferLike>()
+
+export function ownedCopy(bytes: number): Buffer {
+  const copy = Buffer.allocUnsafeSlow(bytes)
+  owned.add(copy.buffer)
+  return copy
+}
+
+export function isOwned(chunk: Uint8Array): boolean {
+  return chunk instanceof Uint8Array && owned.has(chunk.buffer)
+}
+
 /** The pool address of a chunk that a handler was lent, for retain() and release(). */
 export function lentAddress(loop: Loop, chunk: Uint8Array): number {
   const address = chunk instanceof Uint8Array ? loop.addressOf(chunk) : -1

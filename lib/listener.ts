@@ -149,9 +149,17 @@ class StreamListener implements Listener, ConnOwner, ListenerSink {
   onAccepted(index: number): void {
     this.acceptedCount++
     const conn = new StreamConn(this.loop, index, this, false)
-    if (this.handlers !== undefined) conn.start()
+    if (this.handlers !== undefined) this.open(conn)
     else if (this.task !== undefined) this.run(conn, this.task)
     else this.offer(conn)
+  }
+
+  private open(conn: StreamConn): void {
+    try {
+      conn.start()
+    } catch (error) {
+      conn.onHandlerError(error)
+    }
   }
 
   private run(conn: StreamConn, task: Task): void {
@@ -196,6 +204,8 @@ class StreamListener implements Listener, ConnOwner, ListenerSink {
       },
       async return(): Promise<IteratorResult<Conn>> {
         await listener.close()
+        // Nobody will take those that still wait.
+        for (const conn of unclaimed.splice(0)) conn.close()
         return { done: true, value: undefined }
       },
       [Symbol.asyncIterator]() {

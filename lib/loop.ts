@@ -7,6 +7,7 @@ import type { AsyncResource } from 'node:async_hooks'
 import { markAsUntransferable } from 'node:worker_threads'
 import * as abi from './abi.js'
 import { type Binding, binding, type Hooks } from './binding.js'
+import { NetError } from './errors.js'
 
 /** A connection, as the loop sees it. */
 export interface ConnSink {
@@ -38,10 +39,6 @@ const SlabMask = 2 ** abi.SlabBytesLog2 - 1
 
 /** A string may take three bytes a character: up to this many characters are encoded straight into the arena. */
 const ArenaStringMax = 16 * 1024
-/** Lent bytes start at multiples of 8: kLentAlignment in native/core/reactor_io.cc. */
-const LentAlignmentLog2 = 3
-/** A round lends at most 256 KiB, so a thousand views of equal messages of 256 bytes are all found again. */
-const ViewCacheMask = 1023
 /** Below this, bytes are copied in a loop: TypedArray.prototype.set costs more than it saves. */
 const CopyLoopBytes = 32
 
@@ -75,9 +72,6 @@ export class Loop {
   private readonly commands: Int32Array
   private readonly arena: Buffer
   private readonly slabIndices = new WeakMap<ArrayBufferLike, number>()
-  /** Views made before, by address: making one costs as much as all the rest of a dispatch. */
-  private readonly views: (Buffer | undefined)[] = new Array(ViewCacheMask + 1).fill(undefined)
-  private readonly viewKeys = new Int32Array((ViewCacheMask + 1) * 2)
   private readonly slabBuffers: (Buffer | undefined)[] = []
   private rows = 0
   private mappedBytes = 0
@@ -89,6 +83,13 @@ export class Loop {
     this.native = binding()
     this.hooks = { dispatch: () => this.dispatch(), slabs: [] }
     const shared = this.native.open(this.hooks, budgetBytes, debug)
+    if (shared === undefined) {
+      throw new NetError(
+        'ERR_UNSUPPORTED_PLATFORM',
+        { op: 'configure' },
+        'this thread runs two copies of edgewire over one addon, or its environment is ending',
+      )
+    }
     this.control = new Int32Array(shared.control)
     this.metrics = new Float64Array(shared.metrics)
     this.completions = new Int32Array(shared.completions)
@@ -118,8 +119,17 @@ export class Loop {
         const { current } = this
         this.current = undefined
         if (current === undefined) process.nextTick(rethrow, error)
-        else current.onHandlerError(error)
+        else this.tellHandlerError(current, error)
       }
+    }
+  }
+
+  /** The batch goes on whatever happens: what is left in the ring belongs to others. */
+  private tellHandlerError(sink: ConnSink | ListenerSink, error: unknown): void {
+    try {
+      sink.onHandlerError(error)
+    } catch (second) {
+      process.nextTick(rethrow, second)
     }
   }
 
@@ -211,15 +221,7 @@ export class Loop {
 
   /** A view of the pool's memory: valid while somebody holds its chunk. */
   view(address: number, bytes: number): Buffer {
-    const slot = (address >>> LentAlignmentLog2) & ViewCacheMask
-    const key = slot << 1
-    const { viewKeys } = this
-    if (viewKeys[key] === (address | 0) && viewKeys[key + 1] === bytes) return this.views[slot] as Buffer
-    const view = Buffer.from(this.slabOf(address).buffer as ArrayBuffer, address & SlabMask, bytes)
-    viewKeys[key] = address
-    viewKeys[key + 1] = bytes
-    this.views[slot] = view
-    return view
+    return Buffer.from(this.slabOf(address).buffer as ArrayBuffer, address & SlabMask, bytes)
   }
 
   /** Copies pool memory to the start of `into`. */
@@ -248,8 +250,6 @@ export class Loop {
 
   /** The pool has given slabs back: our views must not keep their memory. */
   private forgetSlabs(): void {
-    this.views.fill(undefined)
-    this.viewKeys.fill(0)
     for (let index = 0; index < this.slabBuffers.length; index++) {
       if (this.hooks.slabs[index] === undefined) delete this.slabBuffers[index]
     }

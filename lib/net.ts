@@ -21,7 +21,7 @@ export type Overflow =
   | 'abort'
   /** write() throws ERR_BUFFER_OVERFLOW; nothing of that write is sent. */
   | 'throw'
-  /** write() returns false; nothing of that write is sent, and a counter goes up. */
+  /** write() returns false; nothing of that write is sent, and `overflowDrops` in the stats goes up. */
   | 'drop'
 
 /** Settings of a connection, given to listen() for all of its connections or to dial(). */

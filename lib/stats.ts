@@ -32,6 +32,8 @@ export interface Stats {
   /** Connections aborted, and writes dropped or refused, because a peer read too slowly: see `overflow`. */
   overflowAborts: number
   overflowDrops: number
+  /** Connections aborted because the pool was full and their queued output was the largest. */
+  evictions: number
   /** Reads put off because the pool stood at its budget. */
   starvedReads: number
   /** The arena or the command ring was full in the middle of a dispatch. */
@@ -69,6 +71,7 @@ export function stats(): Stats {
     acceptErrors: read(abi.MetricAcceptErrors),
     overflowAborts: openLoop()?.overflowAborts ?? 0,
     overflowDrops: openLoop()?.overflowDrops ?? 0,
+    evictions: read(abi.MetricEvictions),
     starvedReads: read(abi.MetricStarved),
     midTurnFlushes: read(abi.MetricMidTurnFlushes),
     growths: read(abi.MetricGrowths),

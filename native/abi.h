@@ -53,7 +53,7 @@ constexpr int32_t kCommandListenerAccept = 13;  // word 1 = listener; word 2 = 1
 
 // ---- a connection's float64 row; times are milliseconds of the native monotonic clock ---------------------------
 constexpr int32_t kRowWords = 6;
-constexpr int32_t kRowReadDeadline = 0;   // JavaScript; Infinity: none. Native resets it when it has fired
+constexpr int32_t kRowReadDeadline = 0;   // JavaScript; Infinity: none. Native stores -Infinity when it has fired
 constexpr int32_t kRowWriteDeadline = 1;  // as above
 constexpr int32_t kRowArmedAt = 2;        // native: when the wheel looks next; Infinity: not armed
 constexpr int32_t kRowIdleMs = 3;         // JavaScript: idle timeout, milliseconds; 0: none
@@ -114,6 +114,7 @@ constexpr int32_t kMetricSlabMapped = 17;
 constexpr int32_t kMetricSlabBudget = 18;
 constexpr int32_t kMetricStarved = 19;            // reads put off because the pool stood at its budget
 constexpr int32_t kMetricMidTurnFlushes = 20;     // command ring or arena full in the middle of a dispatch
+constexpr int32_t kMetricEvictions = 22;  // connections given up because their output filled the pool
 constexpr int32_t kMetricGrowths = 21;  // turns in which a native table, list or the pool had to grow
 
 // ---- slab geometry ----------------------------------------------------------------------------------------------
@@ -126,7 +127,7 @@ constexpr int32_t kAddressRemote = 1;
 constexpr int32_t kAddressListener = 2;
 
 constexpr int32_t kOptionNoDelay = 1;    // value 0 or 1
-constexpr int32_t kOptionKeepAlive = 2;  // value 0: off, else on with that many seconds of initial delay (1: default)
+constexpr int32_t kOptionKeepAlive = 2;  // 0: off; -1: on; n > 0: on, first probe after n seconds
 constexpr int32_t kOptionReceiveBuffer = 3;  // bytes
 constexpr int32_t kOptionSendBuffer = 4;     // bytes
 

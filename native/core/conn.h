@@ -35,14 +35,13 @@ enum class WriteSide : uint8_t {
 };
 
 // What a connection owes JavaScript; published in this order as the completion ring has room.
-constexpr uint8_t kOweConnected = 1;
-constexpr uint8_t kOweEnd = 2;
-constexpr uint8_t kOweHangup = 4;
-constexpr uint8_t kOweDrain = 8;
-constexpr uint8_t kOweFlushed = 16;
-constexpr uint8_t kOweReadTimeout = 32;
-constexpr uint8_t kOweWriteTimeout = 64;
-constexpr uint8_t kOweIdleTimeout = 128;
+constexpr uint8_t kOweEnd = 1;
+constexpr uint8_t kOweHangup = 2;
+constexpr uint8_t kOweDrain = 4;
+constexpr uint8_t kOweFlushed = 8;
+constexpr uint8_t kOweReadTimeout = 16;
+constexpr uint8_t kOweWriteTimeout = 32;
+constexpr uint8_t kOweIdleTimeout = 64;
 
 // Lists that a connection is on.
 constexpr uint8_t kOnReadyList = 1;
@@ -56,14 +55,15 @@ struct Conn {
   ConnState state = ConnState::kFree;
   ReadSide reading = ReadSide::kOpen;
   WriteSide writing = WriteSide::kOpen;
-  uint8_t ready = 0;                  // sticky readiness, kReadable | kWritable | kHangup | kBroken: see poller.h
+  uint8_t ready = 0;                  // sticky readiness, kReadable | kWritable | ...: see poller.h
   uint8_t owes = 0;                   // kOwe...
   uint8_t lists = 0;                  // kOn...
   uint8_t closed_op = 0;              // abi::kOp..., valid in kClosed (and from the first error on)
   uint8_t read_bytes_log2 = 0;        // how large reads have been: chooses between packing and a fresh chunk
   bool announced = false;             // kClosed has been published
   bool hangup_told = false;           // kOweHangup has been raised once
-  int closed_errno = 0;               // as closed_op
+  int16_t closed_errno = 0;           // as closed_op
+  uint32_t out_chunk_bytes = 0;       // those of out_bytes that lie in the pool's chunks
   uint32_t listener = kNoIndex;       // valid until kFree; kNoIndex: dialed
   uint32_t low_water_bytes = 0;       // drain is owed when the queue falls to this
   uint32_t command_first = kNoIndex;  // this batch's write commands: ring slots, linked by Reactor::command_next_
@@ -72,7 +72,7 @@ struct Conn {
   uint32_t out_last = kNoIndex;
   uint64_t out_bytes = 0;
   double active_ms = 0;        // when a byte last moved
-  double linger_until_ms = 0;  // valid in kClosing
+  double linger_until_ms = 0;  // valid in kClosing: when close() gives up
   CompactAddress peer;
 };
 // A server has one of these for each of its idle connections.

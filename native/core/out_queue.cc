@@ -23,6 +23,7 @@ void OutQueues::append(Conn& conn, Kind kind, uint32_t source, uint32_t offset, 
   }
   conn.out_last = node;
   conn.out_bytes += bytes;
+  if (kind == Kind::kChunk) conn.out_chunk_bytes += bytes;
   queued_bytes_ += bytes;
 }
 
@@ -41,6 +42,7 @@ bool OutQueues::append_copy(Conn& conn, const uint8_t* data, size_t bytes, uint6
         last->offset + last->bytes == cursor_used_) {
       last->bytes += count;
       conn.out_bytes += count;
+      conn.out_chunk_bytes += count;
       queued_bytes_ += count;
     } else {
       pool_.retain(cursor_);
@@ -112,6 +114,8 @@ void OutQueues::consume(Conn& conn, size_t bytes) noexcept {
   queued_bytes_ -= bytes;
   while (bytes > 0) {
     Segment& segment = segments_[conn.out_first];
+    uint32_t taken = static_cast<uint32_t>(std::min<size_t>(bytes, segment.bytes));
+    if (segment.kind == Kind::kChunk) conn.out_chunk_bytes -= taken;
     if (bytes < segment.bytes) {
       segment.offset += static_cast<uint32_t>(bytes);
       segment.bytes -= static_cast<uint32_t>(bytes);
@@ -125,6 +129,7 @@ void OutQueues::consume(Conn& conn, size_t bytes) noexcept {
 void OutQueues::drop_all(Conn& conn) noexcept {
   queued_bytes_ -= conn.out_bytes;
   conn.out_bytes = 0;
+  conn.out_chunk_bytes = 0;
   while (conn.out_first != kNoIndex) pop_front(conn);
 }
 

@@ -11,11 +11,12 @@
 namespace edgewire {
 namespace {
 
-constexpr uint32_t kEveryDirection = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+constexpr uint32_t kEveryDirection = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET;
 
 uint8_t ready_from(uint32_t bits) noexcept {
   uint8_t ready = 0;
   if (bits & EPOLLIN) ready |= kReadable;
+  if (bits & EPOLLPRI) ready |= kReadable | kUrgent;
   if (bits & EPOLLOUT) ready |= kWritable;
   // EPOLLHUP: both directions are shut. Reading finds the bytes before the FIN, then the FIN.
   if (bits & (EPOLLRDHUP | EPOLLHUP)) ready |= kReadable | kHangup;

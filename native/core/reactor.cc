@@ -20,6 +20,11 @@ constexpr uint32_t kRecordsPerConn = 16;
 // and looking again costs less than a trip through libuv. With fewer it would mostly find nothing.
 constexpr int kEventsWorthAnotherLook = 4;
 
+// A deadline that has fired stays in its row as this until JavaScript sets another.
+constexpr double kFired = -kInfinity;
+
+double pending_ms(double deadline_ms) noexcept { return deadline_ms == kFired ? kInfinity : deadline_ms; }
+
 }  // namespace
 
 Reactor::Reactor(Host& host, uint64_t budget_bytes)
@@ -85,7 +90,8 @@ void Reactor::turn(bool poll) noexcept {
     dispatch_phase();
     if (!open_) break;
     command_phase();
-    release_phase();
+    // Records that JavaScript has left behind (its environment is ending) still name chunks of this round.
+    if (completions_.empty()) release_phase();
     if (!another_round()) break;
   }
   in_turn_ = false;
@@ -108,7 +114,8 @@ void Reactor::flush() noexcept {
 bool Reactor::another_round() const noexcept { return last_events_ >= kEventsWorthAnotherLook || wants_turn(); }
 
 bool Reactor::wants_turn() const noexcept {
-  if (!ready_.empty() || !notify_.empty() || listener_ready_ || !commands_.empty()) return true;
+  if (!ready_.empty() || !notify_.empty() || listener_ready_) return true;
+  if (!commands_.empty() || !completions_.empty()) return true;
   return !starved_.empty() && pool_.available_bytes() > 0;
 }
 
@@ -290,7 +297,6 @@ bool Reactor::publish(uint32_t index) noexcept {
     int32_t head;
   };
   static constexpr Debt kInOrder[] = {
-      {kOweConnected, abi::kCompletionConnected},
       {kOweEnd, abi::kCompletionEnd},
       {kOweHangup, abi::kCompletionHangup},
       {kOweDrain, abi::kCompletionDrain},
@@ -330,8 +336,9 @@ void Reactor::arm(uint32_t index) noexcept {
   double next;
   if (conn.state == ConnState::kClosing) {
     next = conn.linger_until_ms;
+    if (conn.writing == WriteSide::kFinSent) next = std::min(next, now_ms_ + kPeerFinWaitMs);
   } else {
-    next = std::min(row[abi::kRowReadDeadline], row[abi::kRowWriteDeadline]);
+    next = std::min(pending_ms(row[abi::kRowReadDeadline]), pending_ms(row[abi::kRowWriteDeadline]));
     if (row[abi::kRowIdleMs] > 0) next = std::min(next, conn.active_ms + row[abi::kRowIdleMs]);
   }
   wheel_.reserve(table_.rows());
@@ -348,22 +355,29 @@ void Reactor::arm(uint32_t index) noexcept {
   row[abi::kRowArmedAt] = next;
 }
 
+// A closing connection's turn at the wheel: see close_command().
+void Reactor::on_linger(uint32_t index) noexcept {
+  Conn& conn = table_.at(index);
+  bool all_sent = conn.writing == WriteSide::kFinSent && sys.unsent_bytes(conn.fd) <= 0;
+  if (all_sent) return finish(index, abi::kOpNone, 0);
+  if (now_ms_ < conn.linger_until_ms) return arm(index);
+  reset(index, abi::kOpClose, ETIMEDOUT);
+}
+
 void Reactor::on_wheel(uint32_t index) noexcept {
   Conn& conn = table_.at(index);
   double* row = table_.row(index);
   row[abi::kRowArmedAt] = kInfinity;
   if (conn.state == ConnState::kFree || conn.state == ConnState::kClosed) return;
   if (conn.state == ConnState::kClosing) {
-    if (now_ms_ < conn.linger_until_ms) return arm(index);
-    if (conn.writing == WriteSide::kFinSent) return finish(index, abi::kOpNone, 0);
-    return reset(index, abi::kOpClose, ETIMEDOUT);
+    return on_linger(index);
   }
-  if (row[abi::kRowReadDeadline] <= now_ms_) {
-    row[abi::kRowReadDeadline] = kInfinity;
+  if (pending_ms(row[abi::kRowReadDeadline]) <= now_ms_) {
+    row[abi::kRowReadDeadline] = kFired;
     owe(index, kOweReadTimeout);
   }
-  if (row[abi::kRowWriteDeadline] <= now_ms_) {
-    row[abi::kRowWriteDeadline] = kInfinity;
+  if (pending_ms(row[abi::kRowWriteDeadline]) <= now_ms_) {
+    row[abi::kRowWriteDeadline] = kFired;
     owe(index, kOweWriteTimeout);
   }
   double idle_ms = row[abi::kRowIdleMs];

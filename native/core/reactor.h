@@ -53,9 +53,13 @@ class Reactor {
   static constexpr int kRoundsPerTurn = 16;
   // iovecs of one send: more is no faster, and they live on the stack.
   static constexpr int kPiecesPerSend = 64;
-  // After the last byte and the FIN are with the kernel, close() waits this long for the peer's FIN, discarding what it
-  // still sends; closing at once would answer it with RST, which can destroy the last bytes on their way to it.
+  // When the peer's kernel has the last byte, close() waits this long for the peer's FIN, discarding what it still
+  // sends; closing at once would answer it with RST, which can destroy the last bytes on their way to it.
   static constexpr double kPeerFinWaitMs = 1000;
+  // What is left of a lent chunk that the kernel did not take: from here on the chunk itself waits, below it a copy.
+  static constexpr uint32_t kSpanQueuedMinBytes = 32 * 1024;
+  // Connections given up at once to make room for one write's rest; when that is not enough, the writer is.
+  static constexpr int kEvictionsPerWrite = 4;
   // An accept that met EMFILE and the like is tried again after this, doubling up to the second.
   static constexpr double kAcceptBackoffMs = 20;
   static constexpr double kAcceptBackoffMaxMs = 1000;
@@ -119,6 +123,7 @@ class Reactor {
   bool publish(uint32_t index) noexcept;
   void publish_accept_errors() noexcept;
   void on_wheel(uint32_t index) noexcept;
+  void on_linger(uint32_t index) noexcept;
   void arm(uint32_t index) noexcept;
   void revive_starved() noexcept;
   bool push(int32_t head, uint32_t subject, int32_t a = 0, int32_t b = 0) noexcept;
@@ -163,6 +168,10 @@ class Reactor {
   void drop_commands(Conn& conn) noexcept;
   const uint8_t* command_bytes(const Record& record) noexcept;
   uint64_t read_reserve_bytes() const noexcept;
+  bool queue_record(uint32_t index, const Record& record, uint32_t from) noexcept;
+  bool queue_copy(uint32_t index, const uint8_t* data, uint32_t bytes) noexcept;
+  bool claim_output_room(uint32_t index) noexcept;
+  uint32_t largest_holder() noexcept;
   void close_command(uint32_t index, int32_t linger_ms) noexcept;
   void close_write_command(uint32_t index) noexcept;
   void listener_command(const Record& record) noexcept;

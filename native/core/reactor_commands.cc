@@ -209,20 +209,66 @@ void Reactor::queue_commands(uint32_t index, size_t skip) noexcept {
       take_sent(conn, 1);
       continue;
     }
-    uint32_t place = static_cast<uint32_t>(record.a);
-    uint32_t from = static_cast<uint32_t>(skip);
-    uint32_t left = static_cast<uint32_t>(bytes - skip);
+    if (!queue_record(index, record, static_cast<uint32_t>(skip))) return reset(index, abi::kOpWrite, ENOBUFS);
     skip = 0;
-    if (record.type() == abi::kCommandWritePinned) {
-      queues_.append_pinned(conn, place, from, left);
-    } else if (record.type() == abi::kCommandWriteSlab) {
-      queues_.append_span(conn, place >> kChunkBytesLog2, (place & (kChunkBytes - 1)) + from, left);
-    } else if (!queues_.append_copy(conn, memory_.arena + place + from, left, read_reserve_bytes())) {
-      return reset(index, abi::kOpWrite, ENOBUFS);
-    }
     conn.command_first = command_next_[conn.command_first];
   }
   conn.command_last = kNoIndex;
+}
+
+// Queues one write from byte `from` on. False when the pool has no room for it.
+bool Reactor::queue_record(uint32_t index, const Record& record, uint32_t from) noexcept {
+  Conn& conn = table_.at(index);
+  uint32_t place = static_cast<uint32_t>(record.a);
+  uint32_t left = static_cast<uint32_t>(record.b) - from;
+  if (record.type() == abi::kCommandWritePinned) {
+    queues_.append_pinned(conn, place, from, left);
+    return true;
+  }
+  if (record.type() == abi::kCommandWriteArena) return queue_copy(index, memory_.arena + place + from, left);
+  ChunkId chunk = place >> kChunkBytesLog2;
+  uint32_t offset = (place & (kChunkBytes - 1)) + from;
+  if (left < kSpanQueuedMinBytes) return queue_copy(index, pool_.data(chunk) + offset, left);
+  if (!claim_output_room(index)) return false;
+  queues_.append_span(conn, chunk, offset, left);
+  return true;
+}
+
+bool Reactor::queue_copy(uint32_t index, const uint8_t* data, uint32_t bytes) noexcept {
+  Conn& conn = table_.at(index);
+  while (true) {
+    uint64_t before = conn.out_bytes;
+    if (queues_.append_copy(conn, data, bytes, read_reserve_bytes())) return true;
+    uint32_t copied = static_cast<uint32_t>(conn.out_bytes - before);
+    data += copied;
+    bytes -= copied;
+    if (!claim_output_room(index)) return false;
+  }
+}
+
+// Output may fill the pool up to the reserve for reading. At it, whoever holds the most is given up, not whoever
+// happens to write next: a slow reader loses its connection, the others go on. False when that is `index` itself.
+bool Reactor::claim_output_room(uint32_t index) noexcept {
+  for (int evicted = 0; pool_.available_bytes() < read_reserve_bytes() + kChunkBytes; evicted++) {
+    uint32_t victim = largest_holder();
+    if (victim == kNoIndex || victim == index || evicted == kEvictionsPerWrite) return false;
+    metric(abi::kMetricEvictions)++;
+    reset(victim, abi::kOpWrite, ENOBUFS);
+  }
+  return true;
+}
+
+// Walks the whole table: only when the pool is full, and each walk frees what the largest had.
+uint32_t Reactor::largest_holder() noexcept {
+  uint32_t largest = kNoIndex;
+  uint32_t most_bytes = 0;
+  for (uint32_t index = 0; index < table_.rows(); index++) {
+    const Conn& conn = table_.at(index);
+    if (conn.out_chunk_bytes <= most_bytes) continue;
+    most_bytes = conn.out_chunk_bytes;
+    largest = index;
+  }
+  return largest;
 }
 
 uint64_t Reactor::read_reserve_bytes() const noexcept {
@@ -242,25 +288,21 @@ void Reactor::close_write_command(uint32_t index) noexcept {
   mark_dirty(index);
 }
 
-//   close()   queue drains ---> FIN ---> peer's FIN ---> finish()
-//              |                 |
-//              | linger_ms       | kPeerFinWaitMs, or what is left of linger_ms
-//              v                 v
-//             RST, ETIMEDOUT    finish()
+//   close()   queue drains ---> FIN ---> peer's kernel has everything ---> peer's FIN ---> finish()
+//              |                                    |                        |
+//              | linger_ms in all ------------------+                        | kPeerFinWaitMs
+//              v                                                             v
+//             RST, ETIMEDOUT                                                finish()
 void Reactor::close_command(uint32_t index, int32_t linger_ms) noexcept {
   Conn& conn = table_.at(index);
   if (conn.state == ConnState::kClosing) return;
   if (conn.state == ConnState::kDialing) return finish(index, abi::kOpAbort, 0);
   if (conn.writing == WriteSide::kBroken) return finish(index, conn.closed_op, conn.closed_errno);
   conn.state = ConnState::kClosing;
-  conn.owes &= kOweConnected | kOweEnd | kOweDrain | kOweFlushed;
+  conn.owes &= kOweEnd | kOweDrain | kOweFlushed;
   table_.interest(index)[abi::kInterestRead] = 0;
   conn.linger_until_ms = now_ms_ + linger_ms;
-  if (conn.writing == WriteSide::kFinSent) {
-    conn.linger_until_ms = std::min(conn.linger_until_ms, now_ms_ + kPeerFinWaitMs);
-  } else {
-    conn.writing = WriteSide::kFinQueued;
-  }
+  if (conn.writing == WriteSide::kOpen) conn.writing = WriteSide::kFinQueued;
   arm(index);
   if ((conn.ready & kReadable) != 0) enlist_ready(index);
   mark_dirty(index);
@@ -306,7 +348,7 @@ int Reactor::set_option(int32_t index, int32_t option, int32_t value) noexcept {
     case abi::kOptionKeepAlive: {
       if (!tcp) return 0;
       int error = sys.setsockopt(conn->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-      if (error < 0 || value <= 1) return error;
+      if (error < 0 || value <= 0) return error;
       return sys.set_keepalive_delay(conn->fd, value);
     }
     case abi::kOptionReceiveBuffer: return sys.setsockopt(conn->fd, SOL_SOCKET, SO_RCVBUF, &value, sizeof value);

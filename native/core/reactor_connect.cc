@@ -14,7 +14,25 @@ namespace {
 // One accept(2) leaves room for what its connection may add in the same round.
 constexpr uint32_t kRecordsPerAccept = 4;
 
-bool is_limit(int error) noexcept { return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM; }
+// A connection that died while it waited, or a network error that accept(2) passes on: the next one may be well. Any
+// other error would come again at once.
+bool belongs_to_one(int error) noexcept {
+  switch (error) {
+    case EINTR:
+    case ECONNABORTED:
+    case EPROTO:
+    case ENETDOWN:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case ENOPROTOOPT:
+    case EOPNOTSUPP:
+    case ETIMEDOUT:
+      return true;
+    default:
+      return false;
+  }
+}
 
 }  // namespace
 
@@ -110,7 +128,9 @@ void Reactor::finish_dial(uint32_t index) noexcept {
   conn.state = ConnState::kOpen;
   conn.active_ms = now_ms_;
   metric(abi::kMetricDialed)++;
-  owe(index, kOweConnected);
+  // At once, not with what is owed: its data, which may be read in this very round, must come behind it.
+  push(abi::kCompletionConnected, index);
+  if (conn.out_bytes == 0) output_moved(index);
 }
 
 // ---- accepting ----------------------------------------------------------------------------------------------------
@@ -133,8 +153,7 @@ bool Reactor::accept_one(Listener& listener, uint32_t listener_index) noexcept {
     listener.ready = false;
     return false;
   }
-  // A connection that died while it waited, or an error that belongs to it: the next one may be well (accept(2)).
-  if (fd < 0 && !is_limit(-fd) && fd != -EBADF && fd != -EINVAL && fd != -ENOTSOCK) return true;
+  if (fd < 0 && belongs_to_one(-fd)) return true;
   if (fd < 0) {
     accept_failed(listener, -fd);
     return false;

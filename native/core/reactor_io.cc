@@ -19,6 +19,12 @@ constexpr uint32_t kLentAlignment = 8;
 constexpr size_t kDiscardBytes = 16 * 1024;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
+// A short read emptied the socket, and a new edge tells of more, with these exceptions: a FIN or an error stands behind
+// the bytes; TCP stops at urgent data; a Unix socket stops behind bytes that came with descriptors.
+bool short_read_is_no_end(const Conn& conn) noexcept {
+  return (conn.ready & (kHangup | kBroken | kUrgent)) != 0 || conn.peer.family == AF_UNIX;
+}
+
 }  // namespace
 
 // ---- reading ------------------------------------------------------------------------------------------------------
@@ -103,13 +109,13 @@ Reactor::ReadStep Reactor::read_once(uint32_t index, uint32_t* bytes) noexcept {
     *bytes = static_cast<uint32_t>(got);
     received(index, *bytes, room);
     if (interest > 0) interest = 0;
-    // A short read emptied the socket, unless a FIN or an error stands behind it, for which no new edge will come.
-    if (*bytes == room || (conn.ready & (kHangup | kBroken)) != 0) return ReadStep::kAgain;
+    if (*bytes == room || short_read_is_no_end(conn)) return ReadStep::kAgain;
     clear_readable(index);
     return ReadStep::kDone;
   }
   if (got == -EINTR) return ReadStep::kAgain;
   if (got == -EAGAIN && conn.writing != WriteSide::kBroken) {
+    conn.ready &= static_cast<uint8_t>(~kUrgent);
     clear_readable(index);
     return ReadStep::kDone;
   }
@@ -235,7 +241,7 @@ void Reactor::output_moved(uint32_t index) noexcept {
 void Reactor::write_failed(uint32_t index, int error) noexcept {
   Conn& conn = table_.at(index);
   conn.closed_op = abi::kOpWrite;
-  conn.closed_errno = error;
+  conn.closed_errno = static_cast<int16_t>(error);
   conn.writing = WriteSide::kBroken;
   queues_.drop_all(conn);
   drop_commands(conn);
@@ -254,7 +260,6 @@ void Reactor::send_fin(uint32_t index) noexcept {
   if (conn.reading == ReadSide::kEnded) return finish(index, abi::kOpNone, 0);
   sys.shutdown_write(conn.fd);
   if (conn.state != ConnState::kClosing) return;
-  conn.linger_until_ms = std::min(conn.linger_until_ms, now_ms_ + kPeerFinWaitMs);
   arm(index);
   if ((conn.ready & kReadable) != 0) enlist_ready(index);
 }
@@ -269,7 +274,7 @@ void Reactor::finish(uint32_t index, int32_t op, int error) noexcept {
   if (conn.state == ConnState::kClosed || conn.state == ConnState::kFree) return;
   if (conn.closed_errno == 0) {
     conn.closed_op = static_cast<uint8_t>(op);
-    conn.closed_errno = error;
+    conn.closed_errno = static_cast<int16_t>(error);
   }
   CompactAddress local;
   if (conn.closed_errno != 0 && address(static_cast<int32_t>(index), abi::kAddressLocal, &local, nullptr)) {
@@ -287,7 +292,7 @@ void Reactor::finish(uint32_t index, int32_t op, int error) noexcept {
   conn.state = ConnState::kClosed;
   conn.ready = 0;
   owe(index, 0);
-  conn.owes &= kOweConnected | kOweEnd;
+  conn.owes &= kOweEnd;
 }
 
 // As finish(), with RST instead of FIN.

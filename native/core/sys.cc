@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 #include <climits>
 
 #ifdef __linux__
+#include <linux/sockios.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #endif
@@ -35,6 +37,11 @@ int set_flags(int fd) noexcept {
 constexpr int kSendFlags = MSG_NOSIGNAL;
 constexpr int kKeepAliveDelay = TCP_KEEPIDLE;
 
+int unsent_bytes(int fd) noexcept {
+  int bytes = 0;
+  return ::ioctl(fd, SIOCOUTQ, &bytes) < 0 ? -errno : bytes;
+}
+
 int open_socket(int family, int type) noexcept {
   return or_errno(::socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
 }
@@ -55,6 +62,12 @@ int create_eventfd() noexcept { return or_errno(::eventfd(0, EFD_NONBLOCK | EFD_
 // Without MSG_NOSIGNAL the socket itself carries the wish (SO_NOSIGPIPE).
 constexpr int kSendFlags = 0;
 constexpr int kKeepAliveDelay = TCP_KEEPALIVE;
+
+int unsent_bytes(int fd) noexcept {
+  int bytes = 0;
+  socklen_t length = sizeof bytes;
+  return ::getsockopt(fd, SOL_SOCKET, SO_NWRITE, &bytes, &length) < 0 ? -errno : bytes;
+}
 
 int prepare_socket(int fd) noexcept {
   int on = 1;
@@ -145,6 +158,7 @@ SysTable real_sys() noexcept {
       .set_nonblocking = set_flags,
       .set_keepalive_delay = set_keepalive_delay,
       .unlink = unlink_path,
+      .unsent_bytes = unsent_bytes,
       .epoll_create = create_epoll,
       .epoll_ctl = control_epoll,
       .epoll_wait = wait_epoll,

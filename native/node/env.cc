@@ -30,7 +30,8 @@ Napi::Value Env::fail(int error, const char* what) {
   Napi::Error exception = Napi::Error::New(env, std::string("edgewire: ") + what + ": " + std::strerror(-error));
   exception.Set("errno", Napi::Number::New(env, error));
   exception.ThrowAsJavaScriptException();
-  reactor_.reset();
+  closing_ = true;  // for good: a driver that has begun still refers to the reactor
+  if (reactor_ != nullptr) reactor_->close();
   return env.Undefined();
 }
 
