@@ -41,6 +41,10 @@
       'test/native/conn_table_test.cc',
       'test/native/out_queue_test.cc',
       'test/native/reactor_test.cc',
+      'test/native/reactor_close_test.cc',
+      'test/native/reactor_open_test.cc',
+      'test/native/reactor_limits_test.cc',
+      'test/native/reactor_fault_test.cc',
     ],
     'load_sources': [
       'bench/load_main.cc',

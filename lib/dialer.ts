@@ -27,7 +27,7 @@ interface Target {
  * ('ECONNREFUSED', 'ENOENT', ...), ERR_DEADLINE_EXCEEDED after `timeoutMs`, or with the signal's reason.
  */
 export async function dial(options: DialOptions, handlers?: Handlers): Promise<Conn> {
-  const style = checkServe('dial', typeof handlers === 'function' ? null : handlers)
+  const style = checkServe('dial', handlers)
   const plan = planDial(options)
   plan.signal?.throwIfAborted()
   const context = new AsyncResource('EDGEWIRE_DIAL')

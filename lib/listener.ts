@@ -39,9 +39,9 @@ export async function listen(options: ListenOptions, serve?: Task | Handlers): P
 /** A task, an object with at least one handler, or nothing: anything else throws. */
 export function checkServe(op: 'listen' | 'dial', serve: unknown): Style {
   if (serve === undefined) return { handlers: undefined, task: undefined }
-  if (typeof serve === 'function') return { handlers: undefined, task: serve as Task }
+  if (op === 'listen' && typeof serve === 'function') return { handlers: undefined, task: serve as Task }
   if (typeof serve !== 'object' || serve === null) {
-    throw invalidArgument(op, 'expected a function or an object of handlers', serve)
+    throw invalidArgument(op, `expected ${op === 'listen' ? 'a function or ' : ''}an object of handlers`, serve)
   }
   const handlers = serve as Record<string, unknown>
   const present = handlerNames.filter((name) => handlers[name] !== undefined)

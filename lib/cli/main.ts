@@ -3,6 +3,7 @@
 
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { NetError } from '../index.js'
 import { type EchoOptions, echo } from './echo.js'
 
 const ExitBadUse = 2
@@ -42,6 +43,6 @@ try {
     process.exitCode = error.exitCode === 0 ? 0 : ExitBadUse
   } else {
     console.error(`edgewire: ${error instanceof Error ? error.message : String(error)}`)
-    process.exitCode = ExitFailure
+    process.exitCode = error instanceof NetError && error.code === 'ERR_INVALID_ARG' ? ExitBadUse : ExitFailure
   }
 }
