@@ -31,6 +31,13 @@ int configure(int fd, int family, const ListenOptions& options) noexcept {
   return error;
 }
 
+// nullptr when the address has no file: an IP address, an abstract name.
+const char* socket_file(const SocketAddress& address) noexcept {
+  if (address.family() != AF_UNIX) return nullptr;
+  const char* path = reinterpret_cast<const sockaddr_un*>(&address.storage)->sun_path;
+  return path[0] == 0 ? nullptr : path;
+}
+
 }  // namespace
 
 int open_listener(const SocketAddress& address, const ListenOptions& options) noexcept {
@@ -38,10 +45,18 @@ int open_listener(const SocketAddress& address, const ListenOptions& options) no
   if (fd < 0) return fd;
   int error = configure(fd, address.family(), options);
   if (error == 0) error = sys.bind(fd, address.get(), address.length);
-  if (error == 0) error = sys.listen(fd, effective_backlog(options.backlog));
-  if (error == 0) return fd;
+  if (error == 0) {
+    error = sys.listen(fd, effective_backlog(options.backlog));
+    if (error == 0) return fd;
+    discard_socket_file(address);
+  }
   sys.close(fd);
   return error;
+}
+
+void discard_socket_file(const SocketAddress& address) noexcept {
+  const char* path = socket_file(address);
+  if (path != nullptr) sys.unlink(path);
 }
 
 int adopt_listener(int fd, const ListenOptions& options) noexcept {
@@ -60,11 +75,9 @@ int adopt_listener(int fd, const ListenOptions& options) noexcept {
 }
 
 void remember_socket_file(Listener& listener, const SocketAddress& address) noexcept {
-  if (address.family() != AF_UNIX) return;
-  const auto* path = reinterpret_cast<const sockaddr_un*>(&address.storage)->sun_path;
-  if (path[0] == 0) return;
+  const char* path = socket_file(address);
   struct stat info;
-  if (::stat(path, &info) != 0) return;
+  if (path == nullptr || ::stat(path, &info) != 0) return;
   listener.unlink_path = path;
   listener.unlink_device = static_cast<uint64_t>(info.st_dev);
   listener.unlink_inode = static_cast<uint64_t>(info.st_ino);

@@ -43,6 +43,8 @@ int open_listener(const SocketAddress& address, const ListenOptions& options) no
 // the caller's after an error.
 int adopt_listener(int fd, const ListenOptions& options) noexcept;
 
+// Removes the file that bind(2) has just made for a listener that does not come about.
+void discard_socket_file(const SocketAddress& address) noexcept;
 // Remembers the socket file's identity, so that close removes it only while it is the one that was made here.
 void remember_socket_file(Listener& listener, const SocketAddress& address) noexcept;
 void remove_socket_file(Listener& listener) noexcept;

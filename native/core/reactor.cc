@@ -213,19 +213,17 @@ void Reactor::command_phase() noexcept { execute_commands(); }
 void Reactor::release_phase() noexcept {
   // A chunk that somebody has leased meanwhile goes on taking small reads behind the leased bytes, so that many small
   // leases share a chunk.
-  bool keep_cursor = cursor_ != kNoChunk && pool_.references(cursor_) > 1 && cursor_used_ < kChunkBytes;
-  ChunkId kept = keep_cursor ? cursor_ : kNoChunk;
-  bool skipped = false;
-  for (ChunkId chunk : round_chunks_) {
-    if (chunk == kept && !skipped) {
-      skipped = true;
-    } else {
-      pool_.release(chunk);
-    }
-  }
+  ChunkId kept = cursor_;
+  if (kept != kNoChunk) pool_.retain(kept);
+  for (ChunkId chunk : round_chunks_) pool_.release(chunk);
   round_chunks_.clear();
-  cursor_ = skipped ? kept : kNoChunk;
-  if (skipped) round_chunks_.push_back(kept);
+  bool leased = kept != kNoChunk && pool_.references(kept) > 1 && cursor_used_ < kChunkBytes;
+  if (leased) {
+    round_chunks_.push_back(kept);
+  } else {
+    if (kept != kNoChunk) pool_.release(kept);
+    cursor_ = kNoChunk;
+  }
   if (queues_.queued_bytes() == 0) queues_.release_cursor();
 }
 
@@ -358,7 +356,8 @@ void Reactor::arm(uint32_t index) noexcept {
 // A closing connection's turn at the wheel: see close_command().
 void Reactor::on_linger(uint32_t index) noexcept {
   Conn& conn = table_.at(index);
-  bool all_sent = conn.writing == WriteSide::kFinSent && sys.unsent_bytes(conn.fd) <= 0;
+  // The FIN itself counts as a byte until it is acknowledged.
+  bool all_sent = conn.writing == WriteSide::kFinSent && sys.unsent_bytes(conn.fd) <= 1;
   if (all_sent) return finish(index, abi::kOpNone, 0);
   if (now_ms_ < conn.linger_until_ms) return arm(index);
   reset(index, abi::kOpClose, ETIMEDOUT);

@@ -57,7 +57,10 @@ int Reactor::adopt(int fd, SocketAddress* address, const ListenOptions& options)
   Listener& listener = listeners_[index];
   int error = poller_.add(fd, uint64_t{listener.generation} << 32 | kListenerBit | index);
   if (error < 0) {
-    if (address != nullptr) sys.close(fd);
+    if (address != nullptr) {
+      discard_socket_file(*address);
+      sys.close(fd);
+    }
     return error;
   }
   listener.fd = fd;

@@ -45,7 +45,11 @@ void Reactor::read_conn(uint32_t index, uint32_t* round_bytes) noexcept {
   if (conn.reading == ReadSide::kEnded) return unread(index);
   uint32_t conn_bytes = 0;
   while (conn.reading == ReadSide::kOpen && (conn.ready & kReadable) != 0) {
-    if (table_.interest(index)[abi::kInterestRead] == 0) return unread(index);
+    if (table_.interest(index)[abi::kInterestRead] == 0) {
+      // Reads of limited size after a refused write: JavaScript may ask for more in this round's dispatch.
+      if (conn_bytes > 0 && conn.writing == WriteSide::kBroken) return enlist_ready(index);
+      return unread(index);
+    }
     if (conn_bytes >= kReadBytesPerConn || *round_bytes >= kReadBytesPerRound || completions_.space() < 2) {
       return enlist_ready(index);
     }

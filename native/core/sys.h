@@ -34,7 +34,7 @@ struct SysTable {
   int (*set_nonblocking)(int fd) noexcept;
   int (*set_keepalive_delay)(int fd, int seconds) noexcept;  // the option's name differs between systems
   int (*unlink)(const char* path) noexcept;
-  // Bytes that the peer's kernel has not acknowledged yet, FIN aside.
+  // Bytes that the peer's kernel has not acknowledged yet; a FIN counts as one.
   int (*unsent_bytes)(int fd) noexcept;
 
   int (*epoll_create)() noexcept;
