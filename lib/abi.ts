@@ -56,6 +56,7 @@ export const FlagWantFlushed = 4
 export const DeadlineRead = 1
 export const DeadlineWrite = 2
 export const DeadlineIdle = 3
+export const PinBriefly = 1
 export const OpNone = 0
 export const OpRead = 1
 export const OpWrite = 2

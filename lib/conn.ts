@@ -388,7 +388,8 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
   onHandlerError(error: unknown): void {
     // What the network did to this connection and a handler let through is that connection's end, not a bug to report.
     const expected = error instanceof NetError && isNetworksDoing(error.code)
-    this.abort(error instanceof Error ? error : new Error(describeValue(error)))
+    // close() was called: what is queued is still sent, and a read that waited has failed because of it.
+    if (this.phase < Phase.Closing) this.abort(error instanceof Error ? error : new Error(describeValue(error)))
     if (!expected) this.owner.handlerFailed(this, error)
   }
 }

@@ -48,9 +48,8 @@ export abstract class ConnOutput extends ConnCore {
   protected writePinned(bytes: Uint8Array): void {
     // Memory of the pool that nobody holds, or that other threads share, may change before it is sent.
     const own = this.loop.addressOf(bytes) >= 0 || !(bytes.buffer instanceof ArrayBuffer) ? Buffer.from(bytes) : bytes
-    const id = this.loop.native.pin(own)
-    if (id < 0) throw new NetError('ENOMEM', this.place('write'), 'out of memory')
-    this.loop.push(abi.CommandWritePinned, this.index, id, own.length)
+    if (this.loop.writePinned(this.index, own)) return
+    throw new NetError('ENOMEM', this.place('write'), 'out of memory')
   }
 
   protected wrote(count: number): boolean {
@@ -83,12 +82,13 @@ export abstract class ConnOutput extends ConnCore {
     if (overflow === 'throw') {
       owner.overflowDrops++
       this.loop.overflowDrops++
-    } else {
-      owner.overflowAborts++
-      this.loop.overflowAborts++
-      this.abort(error)
+      throw error
     }
-    throw error
+    // No exception: in a fan-out it would end the sender's handler, and with it the sender's connection.
+    owner.overflowAborts++
+    this.loop.overflowAborts++
+    this.abort(error)
+    return false
   }
 
   protected writeDeadlinePassed(): boolean {

@@ -2,6 +2,7 @@
 // read by read() or iteration, and the waiting room of a paused one.
 
 import * as abi from './abi.js'
+import { invalidArgument } from './errors.js'
 import { ownedCopy, releaseAddress, retainAddress } from './lease.js'
 import type { Loop } from './loop.js'
 
@@ -27,6 +28,8 @@ export class Inbox {
   private first: PendingRead | undefined
   private others: PendingRead[] | undefined
   private held: Held[] | undefined
+  /** The memory that the last read() was given; see Loop.reads. */
+  private memory: ArrayBufferLike | undefined
 
   constructor(private readonly loop: Loop) {}
 
@@ -46,6 +49,10 @@ export class Inbox {
 
   /** Queues a read; it is served at once when bytes are held. */
   read<T>(into: Uint8Array | null): Promise<T> {
+    if (into !== null && into.buffer !== this.memory) {
+      this.memory = into.buffer
+      this.loop.reads(into.buffer)
+    }
     return new Promise<T>((resolve, reject) => {
       const read: PendingRead = { into, resolve: resolve as (value: never) => void, reject }
       if (this.first === undefined) this.first = read
@@ -79,6 +86,7 @@ export class Inbox {
     const count = Math.min(bytes, into.length)
     // A buffer whose memory was transferred away while the read waited takes nothing; see serveHeld().
     if (count > 0) {
+      this.loop.sendBrieflyPinned()
       this.loop.copyOut(address, count, into)
       this.shift().resolve(count as never)
     }
@@ -112,9 +120,10 @@ export class Inbox {
       }
       const count = Math.min(read.into.length, entry.bytes.length)
       if (count === 0) {
-        read.reject(new TypeError('the buffer to read into was detached while the read waited'))
+        read.reject(invalidArgument('read', 'the buffer to read into was detached while the read waited', read.into))
         continue
       }
+      this.loop.sendBrieflyPinned()
       read.into.set(entry.bytes.subarray(0, count))
       if (count === entry.bytes.length) this.dropFirst()
       else entry.bytes = entry.bytes.subarray(count)

@@ -73,6 +73,10 @@ export class Loop {
   private readonly arena: Buffer
   private readonly slabIndices = new WeakMap<ArrayBufferLike, number>()
   private readonly slabBuffers: (Buffer | undefined)[] = []
+  /** Memory that read() was given. Written back to the network, it is copied if it cannot be sent at once. */
+  private readonly readMemory = new WeakSet<ArrayBufferLike>()
+  /** Such memory may stand in the command ring. */
+  private brieflyPinned = false
   private rows = 0
   private mappedBytes = 0
   private refs = 0
@@ -316,6 +320,28 @@ export class Loop {
 
   fitsArena(text: string): boolean {
     return text.length <= ArenaStringMax
+  }
+
+  /** `memory` is read into: it will be written again, perhaps while the kernel has not taken what was written from it. */
+  reads(memory: ArrayBufferLike): void {
+    this.readMemory.add(memory)
+  }
+
+  /** Leaves the write of a large buffer from its own memory. False when native cannot keep it alive. */
+  writePinned(subject: number, bytes: Uint8Array): boolean {
+    const id = this.native.pin(bytes)
+    if (id < 0) return false
+    const briefly = this.readMemory.has(bytes.buffer)
+    if (briefly) this.brieflyPinned = true
+    this.push(abi.CommandWritePinned | (briefly ? abi.PinBriefly << 8 : 0), subject, id, bytes.length)
+    return true
+  }
+
+  /** Call before writing into memory that was read into before: its bytes may wait to be sent. */
+  sendBrieflyPinned(): void {
+    if (!this.brieflyPinned) return
+    this.brieflyPinned = false
+    this.flush()
   }
 
   /** Makes room for `count` bytes in the arena and for a record in the ring; returns where the bytes go. */

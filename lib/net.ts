@@ -8,7 +8,7 @@ export type Writable = string | Uint8Array | ArrayBuffer | DataView
 /**
  * `dialing`: not connected yet, writes queue up. `open`: both directions. `read-closed`: the peer has sent its FIN, so
  * reads give what came before it and then null; writing goes on. `write-closed`: closeWrite() was called, reading goes
- * on. `closing`: close() was called, output is being sent. `closed`: over.
+ * on. `closing`: close() was called, or both sides have sent their FIN. `closed`: over.
  */
 export type ConnState = 'dialing' | 'open' | 'read-closed' | 'write-closed' | 'closing' | 'closed'
 
@@ -17,7 +17,8 @@ export type Deadline = Date | number | null
 
 /** What happens to a write that would raise `bufferedAmount` above `maxBufferedBytes`. */
 export type Overflow =
-  /** The connection is aborted with ERR_BUFFER_OVERFLOW, which its `close` handler or next call gets. The default. */
+  /** The connection is aborted with ERR_BUFFER_OVERFLOW, which its `close` handler and the next calls get; write()
+   *  returns false. The default. */
   | 'abort'
   /** write() throws ERR_BUFFER_OVERFLOW; nothing of that write is sent. */
   | 'throw'
@@ -30,15 +31,15 @@ export interface ConnOptions {
   noDelay?: boolean
   /** write() returns false above this many queued bytes. Default 65,536. */
   highWaterMark?: number
-  /** `drain` comes when the queue has fallen to this many bytes. Default 32,768, at most highWaterMark. */
+  /** `drain` comes when the queue has fallen to this many bytes. Default: half of highWaterMark; at most that. */
   lowWaterMark?: number
-  /** The most bytes that may be queued for a slow reader. Default 16,777,216. */
+  /** The most bytes that may be queued for a slow reader. Default 16,777,216, or highWaterMark when that is more. */
   maxBufferedBytes?: number
   /** What happens beyond maxBufferedBytes. Default 'abort'. */
   overflow?: Overflow
   /** Close a connection on which no byte moved for so long, milliseconds; 0: never. Default 0. */
   idleTimeoutMs?: number
-  /** close() gives the peer this long to take what is queued, milliseconds; then RST. Default 10,000. */
+  /** close() gives the peer this long to take what was written, milliseconds; then RST. Default 10,000. */
   lingerMs?: number
 }
 
@@ -51,7 +52,7 @@ export interface ListenOptions extends ConnOptions {
   path?: string
   /** A listening (or bound) stream socket that this process inherited, instead of host, port and path. Taken over. */
   fd?: number
-  /** Connections that may wait to be accepted. Default: the kernel's maximum (net.core.somaxconn). */
+  /** Connections that may wait to be accepted. Default 32,767, which the kernel cuts down to net.core.somaxconn. */
   backlog?: number
   /** With an IPv6 address: do not take IPv4 clients. Default false. */
   ipv6Only?: boolean
@@ -59,7 +60,11 @@ export interface ListenOptions extends ConnOptions {
   reusePort?: boolean
   /** Closes the listener when it aborts; before that, listen() rejects with its reason. */
   signal?: AbortSignal
-  /** Gets what a handler or task threw, with its connection, which is closed. Default: an uncaught exception. */
+  /**
+   * Gets what a handler or task threw, with its connection, which is aborted. Default: an uncaught exception. What the
+   * network did (a NetError such as ECONNRESET or ERR_DEADLINE_EXCEEDED that a handler let through) is not reported here:
+   * it arrives in `close` and Conn.closed.
+   */
   onError?: (error: unknown, conn: Conn) => void
 }
 
@@ -103,7 +108,7 @@ export interface Handlers {
   close?(conn: Conn, error: NetError | undefined): unknown
 }
 
-/** A task per connection, in blocking style; when it returns or throws, the connection is closed. */
+/** A task per connection, in blocking style: when it returns, the connection is closed; when it throws, aborted. */
 export type Task = (conn: Conn) => Promise<unknown>
 
 /** One connection. Every method is safe to call at any time; what a closed connection cannot do throws a NetError. */
@@ -122,12 +127,13 @@ export interface Conn extends AsyncDisposable, AsyncIterable<Buffer> {
   [Symbol.asyncIterator](): AsyncIterableIterator<Buffer>
 
   /**
-   * Takes all of `data`, or throws. Returns false above the high watermark: well-behaved callers then wait for
-   * drained() or the `drain` handler. Nothing is sent before the current handler, tick or microtask queue has run, so
-   * several writes go out as one.
+   * Takes all of `data`, or throws (but see `overflow`). Returns false from the moment that more than highWaterMark
+   * bytes wait until the low watermark is reached: well-behaved callers then wait for drained() or the `drain` handler.
+   * Writes of one turn of the event loop go out together, when its handlers, ticks and microtasks have run.
    *
-   * Bytes are copied when they are less than 4 KiB. Larger lent chunks are sent from the pool, and buffers of 32 KiB
-   * or more from their own memory: do not change those until flushed() says that they are with the kernel.
+   * Data is copied, with two exceptions that are sent from where they lie, so do not change them until flushed(): lent
+   * chunks from 4 KiB on, and buffers from 32 KiB on. A buffer that was given to read() is safe as soon as the next
+   * read() into it: what the kernel has not taken by then has been copied.
    */
   write(data: Writable): boolean
   /** Resolves when `bufferedAmount` is at or below the low watermark. Rejects as read() does. */
@@ -137,9 +143,11 @@ export interface Conn extends AsyncDisposable, AsyncIterable<Buffer> {
 
   /** Sends FIN after what is queued; reading goes on. */
   closeWrite(): void
-  /** Sends what is queued, then FIN, within `lingerMs`; pending reads fail, incoming bytes are dropped. */
+  /** Sends what is queued, then FIN; pending reads fail, incoming bytes are dropped. Over when the peer has everything
+   *  and has sent its FIN, for which it gets a second; bounded by `lingerMs`. */
   close(): void
-  /** Ends at once with RST; what is queued is dropped. `reason` is what pending operations fail with. */
+  /** Ends at once with RST; what is queued is dropped. Pending operations fail with `reason`, later ones with a NetError
+   *  (ERR_CONN_ABORTED, `reason` as its cause). */
   abort(reason?: Error): void
   /** Resolves when the connection is over, with what ended it or undefined. Never rejects. */
   readonly closed: Promise<NetError | undefined>
@@ -186,7 +194,7 @@ export interface Conn extends AsyncDisposable, AsyncIterable<Buffer> {
   readonly listener: Listener | undefined
 
   setNoDelay(on?: boolean): this
-  /** TCP keep-alive; the first probe after so long, milliseconds (whole seconds; default: the system's). */
+  /** TCP keep-alive; the first probe after so long, milliseconds (in whole seconds; 0: the system's default). */
   setKeepAlive(on?: boolean, initialDelayMs?: number): this
   /** Keeps the process alive while the connection is open: the default. */
   ref(): this

@@ -39,7 +39,7 @@ constexpr int32_t kCompletionHangup = 10;  // conn: the peer's FIN is here, but 
 // ---- commands: JavaScript -> native -----------------------------------------------------------------------------
 constexpr int32_t kCommandWriteArena = 1;    // conn; word 2 = arena offset, word 3 = bytes
 constexpr int32_t kCommandWriteSlab = 2;     // conn; word 2 = address, word 3 = bytes: sent from the slab itself
-constexpr int32_t kCommandWritePinned = 3;   // conn; word 2 = id from pin(), word 3 = bytes
+constexpr int32_t kCommandWritePinned = 3;  // conn; word 2 = id from pin(), word 3 = bytes; detail = kPinBriefly or 0
 constexpr int32_t kCommandCloseWrite = 4;    // conn: FIN after what is queued
 constexpr int32_t kCommandClose = 5;         // conn; word 2 = linger, milliseconds
 constexpr int32_t kCommandAbort = 6;         // conn: RST
@@ -74,6 +74,9 @@ constexpr int32_t kFlagWantFlushed = 4;  // as above
 constexpr int32_t kDeadlineRead = 1;
 constexpr int32_t kDeadlineWrite = 2;
 constexpr int32_t kDeadlineIdle = 3;
+
+// The memory will be written again: what the kernel does not take at once is copied.
+constexpr int32_t kPinBriefly = 1;
 
 constexpr int32_t kOpNone = 0;
 constexpr int32_t kOpRead = 1;

@@ -169,17 +169,17 @@ void Reactor::accept_phase() noexcept {
 void Reactor::read_phase() noexcept {
   revive_starved();
   if (ready_.empty()) return;
-  ready_next_.clear();
-  ready_next_.swap(ready_);
+  serving_.clear();
+  serving_.swap(ready_);
   uint32_t round_bytes = 0;
   size_t served = 0;
-  while (served < ready_next_.size() && round_bytes < kReadBytesPerRound && completions_.space() >= kRecordsPerConn) {
-    uint32_t index = ready_next_[served++];
+  while (served < serving_.size() && round_bytes < kReadBytesPerRound && completions_.space() >= kRecordsPerConn) {
+    uint32_t index = serving_[served++];
     table_.at(index).lists &= static_cast<uint8_t>(~kOnReadyList);
     serve_ready(index, &round_bytes);
   }
   // Those that the budget did not reach come first in the next round.
-  ready_.insert(ready_.begin(), ready_next_.begin() + static_cast<ptrdiff_t>(served), ready_next_.end());
+  ready_.insert(ready_.begin(), serving_.begin() + static_cast<ptrdiff_t>(served), serving_.end());
 }
 
 void Reactor::expire_phase() noexcept {
@@ -232,7 +232,7 @@ void Reactor::upkeep_phase() noexcept {
     pool_.trim();
     last_trim_ms_ = now_ms_;
   }
-  size_t capacity = ready_.capacity() + ready_next_.capacity() + starved_.capacity() + notify_.capacity() +
+  size_t capacity = ready_.capacity() + serving_.capacity() + starved_.capacity() + notify_.capacity() +
                     dirty_.capacity() + fired_.capacity() + round_chunks_.capacity() + table_.rows() +
                     queues_.capacity() + pool_.mapped_bytes();
   if (capacity > capacity_) metric(abi::kMetricGrowths)++;
@@ -321,7 +321,11 @@ void Reactor::publish_accept_errors() noexcept {
   for (uint32_t index = 0; index < listeners_.size(); index++) {
     Listener& listener = listeners_[index];
     if (listener.pending_errno == 0 || listener.state == ListenerState::kFree) continue;
-    if (push(abi::kCompletionAcceptError, index, listener.pending_errno)) listener.pending_errno = 0;
+    if (push(abi::kCompletionAcceptError, index, listener.pending_errno)) {
+      listener.pending_errno = 0;
+    } else {
+      listener_ready_ = true;  // the ring is full: another round
+    }
   }
 }
 

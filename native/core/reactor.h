@@ -129,12 +129,15 @@ class Reactor {
   bool push(int32_t head, uint32_t subject, int32_t a = 0, int32_t b = 0) noexcept;
   double& metric(int32_t word) noexcept { return memory_.metrics[word]; }
 
-  // -- reactor_io.cc
+  // -- reactor_connect.cc
   int adopt(int fd, SocketAddress* address, const ListenOptions& options) noexcept;
   void accept_from(uint32_t listener_index) noexcept;
   bool accept_one(Listener& listener, uint32_t listener_index) noexcept;
   void accept_failed(Listener& listener, int error) noexcept;
   void finish_dial(uint32_t index) noexcept;
+  void close_listener(uint32_t index) noexcept;
+
+  // -- reactor_io.cc
   void serve_ready(uint32_t index, uint32_t* round_bytes) noexcept;
   void read_conn(uint32_t index, uint32_t* round_bytes) noexcept;
   enum class ReadStep { kAgain, kDone, kStarved, kClosed };
@@ -152,7 +155,6 @@ class Reactor {
   void send_fin(uint32_t index) noexcept;
   void finish(uint32_t index, int32_t op, int error) noexcept;
   void reset(uint32_t index, int32_t op, int error) noexcept;
-  void close_listener(uint32_t index) noexcept;
 
   // -- reactor_commands.cc
   void execute_commands() noexcept;
@@ -191,7 +193,7 @@ class Reactor {
   std::unordered_map<uint32_t, CompactAddress> local_of_failed_;
 
   std::vector<uint32_t> ready_;       // connections with readiness to serve, oldest first
-  std::vector<uint32_t> ready_next_;  // the list that the read phase builds for the next round
+  std::vector<uint32_t> serving_;     // the same while the read phase walks it
   std::vector<uint32_t> starved_;     // would read, but the pool stands at its budget
   std::vector<uint32_t> notify_;      // owe JavaScript something
   std::vector<uint32_t> dirty_;       // have commands to carry out

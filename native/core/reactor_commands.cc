@@ -221,6 +221,12 @@ bool Reactor::queue_record(uint32_t index, const Record& record, uint32_t from) 
   Conn& conn = table_.at(index);
   uint32_t place = static_cast<uint32_t>(record.a);
   uint32_t left = static_cast<uint32_t>(record.b) - from;
+  if (record.type() == abi::kCommandWritePinned && record.detail() == abi::kPinBriefly) {
+    const uint8_t* data = command_bytes(record);
+    if (data == nullptr || !queue_copy(index, data + from, left)) return false;
+    host_.unpin(place);
+    return true;
+  }
   if (record.type() == abi::kCommandWritePinned) {
     queues_.append_pinned(conn, place, from, left);
     return true;

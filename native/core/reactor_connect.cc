@@ -51,7 +51,8 @@ int Reactor::listen_fd(int fd, const ListenOptions& options) noexcept {
 }
 
 int Reactor::adopt(int fd, SocketAddress* address, const ListenOptions& options) noexcept {
-  uint32_t index = 0;
+  // In the middle of a dispatch a record may still name a listener that was closed in it: its index is not used again.
+  uint32_t index = completions_.empty() ? 0 : static_cast<uint32_t>(listeners_.size());
   while (index < listeners_.size() && listeners_[index].state != ListenerState::kFree) index++;
   if (index == listeners_.size()) listeners_.emplace_back();
   Listener& listener = listeners_[index];

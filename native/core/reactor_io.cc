@@ -46,8 +46,9 @@ void Reactor::read_conn(uint32_t index, uint32_t* round_bytes) noexcept {
   uint32_t conn_bytes = 0;
   while (conn.reading == ReadSide::kOpen && (conn.ready & kReadable) != 0) {
     if (table_.interest(index)[abi::kInterestRead] == 0) {
-      // Reads of limited size after a refused write: JavaScript may ask for more in this round's dispatch.
-      if (conn_bytes > 0 && conn.writing == WriteSide::kBroken) return enlist_ready(index);
+      // A reader of limited size may ask for more in this round's dispatch, before anybody calls the bytes unread.
+      bool over = conn.writing == WriteSide::kBroken || (conn.ready & kHangup) != 0;
+      if (conn_bytes > 0 && over) return enlist_ready(index);
       return unread(index);
     }
     if (conn_bytes >= kReadBytesPerConn || *round_bytes >= kReadBytesPerRound || completions_.space() < 2) {

@@ -18,6 +18,7 @@ struct Record {
   int32_t b;
 
   int32_t type() const noexcept { return head & 0xff; }
+  int32_t detail() const noexcept { return head >> 8; }
 };
 static_assert(sizeof(Record) == abi::kRecordWords * sizeof(int32_t));
 

@@ -80,6 +80,7 @@ void Env::on_teardown(napi_async_cleanup_hook_handle, void* data) {
   self->driver_.close(
       [](void* context) {
         auto* env = static_cast<Env*>(context);
+        napi_async_destroy(env->env_, env->async_context_);
         napi_remove_async_cleanup_hook(env->teardown_);
       },
       self);
