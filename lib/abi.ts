@@ -98,6 +98,7 @@ export const MetricStarved = 19
 export const MetricMidTurnFlushes = 20
 export const MetricGrowths = 21
 export const MetricEvictions = 22
+export const MetricShed = 23
 
 // slab geometry
 export const ChunkBytesLog2 = 16

@@ -2,7 +2,7 @@
 
 import { isIP } from 'node:net'
 import { invalidArgument, NetError, type Op } from './errors.js'
-import type { DialOptions, ListenOptions, Overflow } from './net.js'
+import type { DialOptions, LeakDetection, ListenOptions, Overflow } from './net.js'
 
 /** sun_path less its terminating zero: 107 bytes on Linux, 103 on macOS (unix(7)). */
 const UnixPathBytesMax = process.platform === 'darwin' ? 103 : 107
@@ -51,6 +51,7 @@ const listenKeys: readonly string[] = [
   'backlog',
   'ipv6Only',
   'reusePort',
+  'leakDetection',
   'onError',
 ] satisfies readonly (keyof ListenOptions)[]
 const dialKeys: readonly string[] = [
@@ -150,6 +151,14 @@ function checkSignal(op: Op, signal: unknown): AbortSignal | undefined {
   throw invalidArgument(op, 'signal must be an AbortSignal', signal)
 }
 
+const LeakOpenMsMin = 10
+
+function leakDetection(value: unknown): LeakDetection | undefined {
+  if (value === undefined) return undefined
+  const options = checkKeys('listen', value, ['openMs'])
+  return { openMs: checkInteger('listen', 'leakDetection.openMs', options.openMs, LeakOpenMsMin, TimeoutMsMax) }
+}
+
 export interface ListenPlan {
   place: Place
   settings: ConnSettings
@@ -157,6 +166,7 @@ export interface ListenPlan {
   ipv6Only: boolean
   reusePort: boolean
   signal: AbortSignal | undefined
+  leakDetection: LeakDetection | undefined
   onError: ListenOptions['onError']
 }
 
@@ -173,6 +183,7 @@ export function planListen(given: ListenOptions): ListenPlan {
     ipv6Only: flag('listen', options, 'ipv6Only', false),
     reusePort: flag('listen', options, 'reusePort', false),
     signal: checkSignal('listen', options.signal),
+    leakDetection: leakDetection(options.leakDetection),
     onError: onError as ListenOptions['onError'],
   }
 }

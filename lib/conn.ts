@@ -7,7 +7,7 @@ import { ConnOutput } from './conn_output.js'
 import { epochOf, hasFired, idleTimeoutMs, isPast, storeDeadline, storeIdleTimeout } from './deadline.js'
 import { describeValue, invalidArgument, NetError, type Op, systemError } from './errors.js'
 import { Inbox, interestFor } from './inbox.js'
-import { isOwned, lentAddress, releaseAddress, retainAddress } from './lease.js'
+import { releaseAddress, releaseChunk, retainAddress, retainChunk } from './lease.js'
 import type { ConnSink, Loop } from './loop.js'
 import type { Conn, Deadline } from './net.js'
 
@@ -231,12 +231,12 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
   // ---- leases ------------------------------------------------------------------------------------------------------
 
   retain<T extends Uint8Array>(chunk: T): T {
-    if (!isOwned(chunk)) retainAddress(this.loop, lentAddress(this.loop, chunk))
+    retainChunk(this.loop, chunk)
     return chunk
   }
 
   release(chunk: Uint8Array): void {
-    if (!isOwned(chunk)) releaseAddress(this.loop, lentAddress(this.loop, chunk))
+    releaseChunk(this.loop, chunk)
   }
 
   // ---- what the loop tells -----------------------------------------------------------------------------------------

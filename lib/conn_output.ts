@@ -33,6 +33,7 @@ export abstract class ConnOutput extends ConnCore {
     const { loop, index } = this
     const count = bytes.length
     if (count === 0) return !this.has(Mark.AboveHighWater)
+    if (loop.debug) this.checkLent(bytes)
     if (this.bufferedAmount + count > this.limitBytes) return this.overflow(count)
     if (count < CopyBelowBytes) {
       loop.writeCopy(index, bytes)
@@ -43,6 +44,15 @@ export abstract class ConnOutput extends ConnCore {
     else if (count < PinFromBytes) loop.writeCopy(index, bytes)
     else this.writePinned(bytes)
     return this.wrote(count)
+  }
+
+  /** Debug mode: bytes of the pool that nobody holds are somebody else's by now. */
+  protected checkLent(bytes: Uint8Array): void {
+    const address = this.loop.addressOf(bytes)
+    if (address < 0 || this.loop.isLent(address)) return
+    const reason =
+      'the handler that this chunk was lent to has returned: retain() it there, or copy it with Buffer.from()'
+    throw new NetError('ERR_CHUNK_EXPIRED', this.place('write'), reason, { value: bytes })
   }
 
   protected writePinned(bytes: Uint8Array): void {

@@ -25,6 +25,8 @@ export type OwnCode =
   | 'ERR_LISTENER_CLOSED'
   /** The call does not fit the connection's style (read() beside event handlers). */
   | 'ERR_WRONG_STYLE'
+  /** Debug mode only: a chunk was written after the handler that it was lent to had returned. */
+  | 'ERR_CHUNK_EXPIRED'
   /** release() of a chunk that is not retained. */
   | 'ERR_NOT_RETAINED'
   /** The addon could not be loaded on this platform, runtime or version. */

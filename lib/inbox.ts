@@ -54,12 +54,18 @@ export class Inbox {
       this.loop.reads(into.buffer)
     }
     return new Promise<T>((resolve, reject) => {
+      if (this.loop.debug && into !== null && this.waitsFor(into)) warnOfSharedBuffer()
       const read: PendingRead = { into, resolve: resolve as (value: never) => void, reject }
       if (this.first === undefined) this.first = read
       else if (this.others === undefined) this.others = [read]
       else this.others.push(read)
       if (this.held !== undefined) this.serveHeld()
     })
+  }
+
+  private waitsFor(into: Uint8Array): boolean {
+    const waiting = this.first === undefined ? [] : [this.first, ...(this.others ?? [])]
+    return waiting.some((read) => read.into?.buffer === into.buffer && read.into.byteOffset === into.byteOffset)
   }
 
   private shift(): PendingRead {
@@ -169,6 +175,16 @@ export class Inbox {
   fail(error: unknown): void {
     while (this.first !== undefined) this.shift().reject(error)
   }
+}
+
+/** Debug mode. */
+function warnOfSharedBuffer(): void {
+  const { stack } = new Error('read here')
+  process.emitWarning('two reads of a connection wait for the same buffer: is an await missing before read()?', {
+    type: 'EdgewireWarning',
+    code: 'EDGEWIRE_READ',
+    ...(stack === undefined ? {} : { detail: stack }),
+  })
 }
 
 /** The read interest for a reader that can take `bytes`: see InterestRead in native/abi.h. */

@@ -12,6 +12,7 @@ export type {
   Deadline,
   DialOptions,
   Handlers,
+  LeakDetection,
   Listener,
   ListenerStats,
   ListenOptions,

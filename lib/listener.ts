@@ -8,11 +8,14 @@ import { type ConnSettings, joinHostPort, type ListenPlan, planListen, printable
 import { StreamConn } from './conn.js'
 import type { ConnOwner } from './conn_core.js'
 import { type ErrorPlace, invalidArgument, NetError, systemError } from './errors.js'
+import { LeakWatch } from './leak_watch.js'
 import { type ListenerSink, type Loop, loop } from './loop.js'
 import type { Conn, Handlers, Listener, ListenerStats, ListenOptions, Task } from './net.js'
 
 /** Accepted connections that may wait for `for await`; beyond that, accepting pauses and the kernel's backlog fills. */
 const UnclaimedMax = 256
+/** A warning about accept(2) is repeated at most this often. */
+const AcceptWarningEveryMs = 60_000
 
 const handlerNames = ['open', 'data', 'end', 'drain', 'timeout', 'close'] as const satisfies (keyof Handlers)[]
 
@@ -30,10 +33,11 @@ export async function listen(options: ListenOptions, serve?: Task | Handlers): P
   const style = checkServe('listen', serve)
   const plan = planListen(options)
   const context = new AsyncResource('EDGEWIRE_LISTENER')
+  const origin = plan.leakDetection === undefined ? '' : (new Error('listen()').stack ?? '')
   plan.signal?.throwIfAborted()
   const hosts = plan.place.kind === 'host' ? await addressesOf(plan.place.host) : []
   plan.signal?.throwIfAborted()
-  return new StreamListener(loop(), plan, style, context, hosts)
+  return new StreamListener(loop(), plan, style, context, hosts, origin)
 }
 
 /** A task, an object with at least one handler, or nothing: anything else throws. */
@@ -92,6 +96,8 @@ class StreamListener implements Listener, ConnOwner, ListenerSink {
   private claimers: ((result: IteratorResult<Conn>) => void)[] = []
   private onAllClosed: (() => void) | undefined
   private readonly dropSignal: () => void
+  private readonly leaks: LeakWatch | undefined
+  private warnedMs = Number.NEGATIVE_INFINITY
 
   constructor(
     private readonly loop: Loop,
@@ -99,6 +105,7 @@ class StreamListener implements Listener, ConnOwner, ListenerSink {
     style: Style,
     readonly context: AsyncResource,
     hosts: string[],
+    origin: string,
   ) {
     this.handlers = style.handlers
     this.task = style.task
@@ -111,6 +118,11 @@ class StreamListener implements Listener, ConnOwner, ListenerSink {
     loop.ref()
     const onAbort = (): void => void this.close()
     plan.signal?.addEventListener('abort', onAbort, { once: true })
+    if (plan.leakDetection !== undefined) {
+      const served = style.task?.name ? `the task ${style.task.name}` : style.task ? 'a task' : 'iteration'
+      const by = style.handlers === undefined ? served : 'event handlers'
+      this.leaks = new LeakWatch(plan.leakDetection, () => this.openConns(), by, origin, loop.debug)
+    }
     this.dropSignal = () => plan.signal?.removeEventListener('abort', onAbort)
   }
 
@@ -195,13 +207,7 @@ class StreamListener implements Listener, ConnOwner, ListenerSink {
     const { unclaimed } = this
     const listener = this
     return {
-      next(): Promise<IteratorResult<Conn>> {
-        const conn = unclaimed.shift()
-        if (unclaimed.length === UnclaimedMax / 2) listener.setAccepting(true)
-        if (conn !== undefined) return Promise.resolve({ done: false, value: conn })
-        if (!listener.accepting) return Promise.resolve({ done: true, value: undefined })
-        return new Promise((resolve) => listener.claimers.push(resolve))
-      },
+      next: () => listener.watchTaker(listener.claim(unclaimed)),
       async return(): Promise<IteratorResult<Conn>> {
         await listener.close()
         // Nobody will take those that still wait.
@@ -214,8 +220,35 @@ class StreamListener implements Listener, ConnOwner, ListenerSink {
     }
   }
 
-  onAcceptError(): void {
+  private claim(unclaimed: StreamConn[]): Promise<IteratorResult<Conn>> {
+    const conn = unclaimed.shift()
+    if (unclaimed.length === UnclaimedMax / 2) this.setAccepting(true)
+    if (conn !== undefined) return Promise.resolve({ done: false, value: conn })
+    if (!this.accepting) return Promise.resolve({ done: true, value: undefined })
+    return new Promise((resolve) => this.claimers.push(resolve))
+  }
+
+  /** Remembers who takes a connection by iteration, when leaks are looked for. */
+  private watchTaker(result: Promise<IteratorResult<Conn>>): Promise<IteratorResult<Conn>> {
+    const { leaks } = this
+    if (!leaks?.wantsTaker()) return result
+    const { stack } = new Error('taken by iteration')
+    return result.then((taken) => {
+      if (!taken.done) leaks.tookFrom(taken.value, stack)
+      return taken
+    })
+  }
+
+  onAcceptError(errno: number): void {
     this.acceptErrorCount++
+    const nowMs = performance.now()
+    if (nowMs - this.warnedMs < AcceptWarningEveryMs) return
+    this.warnedMs = nowMs
+    const { message } = systemError(errno, this.place())
+    process.emitWarning(
+      `${message}; accepting pauses and is tried again. Clients that came meanwhile may have been turned away (stats().shed).`,
+      { type: 'EdgewireWarning', code: 'EDGEWIRE_ACCEPT' },
+    )
   }
 
   // ---- its connections ---------------------------------------------------------------------------------------------
@@ -226,7 +259,9 @@ class StreamListener implements Listener, ConnOwner, ListenerSink {
     this.closedCount++
     this.closedReadBytes += conn.bytesRead
     this.closedWrittenBytes += conn.bytesWritten
-    if (this.closedCount === this.acceptedCount) this.onAllClosed?.()
+    if (this.closedCount < this.acceptedCount) return
+    if (!this.accepting) this.leaks?.stop()
+    this.onAllClosed?.()
   }
 
   handlerFailed(conn: Conn, error: unknown): void {
@@ -251,6 +286,7 @@ class StreamListener implements Listener, ConnOwner, ListenerSink {
     if (!this.accepting) return
     this.accepting = false
     this.dropSignal()
+    if (this.closedCount === this.acceptedCount) this.leaks?.stop()
     this.loop.push(abi.CommandListenerClose, this.index, 0, 0)
     // Now, not at the end of the turn: the address is free when close() has resolved.
     this.loop.flush()
@@ -292,6 +328,7 @@ class StreamListener implements Listener, ConnOwner, ListenerSink {
       overflowAborts: this.overflowAborts,
       overflowDrops: this.overflowDrops,
       handlerErrors: this.handlerErrorCount,
+      leakSuspects: this.leaks?.suspects ?? 0,
     }
   }
 

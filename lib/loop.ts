@@ -66,6 +66,8 @@ export class Loop {
   /** Over all connections; each listener counts its own as well. */
   overflowAborts = 0
   overflowDrops = 0
+  /** Leases whose object was collected unreleased. */
+  leakedLeases = 0
 
   private readonly hooks: Hooks
   private readonly completions: Int32Array
@@ -83,7 +85,11 @@ export class Loop {
   /** Whose handler runs: gets what it throws. */
   private current: ConnSink | ListenerSink | undefined
 
-  constructor(budgetBytes: number, debug: boolean) {
+  constructor(
+    budgetBytes: number,
+    /** EDGEWIRE_DEBUG=1: look for mistakes, at a price. */
+    readonly debug: boolean,
+  ) {
     this.native = binding()
     this.hooks = { dispatch: () => this.dispatch(), slabs: [] }
     const shared = this.native.open(this.hooks, budgetBytes, debug)

@@ -43,6 +43,12 @@ export interface ConnOptions {
   lingerMs?: number
 }
 
+/** See ListenOptions.leakDetection. */
+export interface LeakDetection {
+  /** A connection on which no byte moves for so long is reported, once, milliseconds. At least 10. */
+  openMs: number
+}
+
 export interface ListenOptions extends ConnOptions {
   /** An IP address, or a name for dns.lookup. Default '::' (which takes IPv4 too), or '0.0.0.0' without IPv6. */
   host?: string
@@ -60,6 +66,12 @@ export interface ListenOptions extends ConnOptions {
   reusePort?: boolean
   /** Closes the listener when it aborts; before that, listen() rejects with its reason. */
   signal?: AbortSignal
+  /**
+   * Reports connections that stay open and silent: a process warning with code EDGEWIRE_LEAK, whose detail is the stack of
+   * the listen() call, or of the `for await` that took the connection (of one in 16; of all with EDGEWIRE_DEBUG=1), and
+   * ListenerStats.leakSuspects. Nothing is closed: that is what deadlines and idleTimeoutMs are for. Default: off.
+   */
+  leakDetection?: LeakDetection
   /**
    * Gets what a handler or task threw, with its connection, which is aborted. Default: an uncaught exception. What the
    * network did (a NetError such as ECONNRESET or ERR_DEADLINE_EXCEEDED that a handler let through) is not reported here:
@@ -170,9 +182,12 @@ export interface Conn extends AsyncDisposable, AsyncIterable<Buffer> {
 
   /**
    * Keeps the memory of a chunk lent by `data` (or of a part of it) after the handler has returned, until release().
-   * Returns the chunk. A chunk may be retained several times, and is then released as often.
+   * Returns the chunk. A chunk may be retained several times, and is then released as often. **The lease ends with the
+   * object that is returned**: when that is garbage-collected unreleased, its memory goes back to the pool, with a process
+   * warning (code EDGEWIRE_LEASE); so keep the object itself, not only a part of it.
    */
   retain<T extends Uint8Array>(chunk: T): T
+  /** Takes the retained object, a part of it, or the chunk that it is a part of. */
   release(chunk: Uint8Array): void
 
   /** Bytes written that the kernel has not taken yet. */
@@ -219,6 +234,8 @@ export interface ListenerStats {
   overflowDrops: number
   /** Handlers and tasks that threw. */
   handlerErrors: number
+  /** Connections reported by leakDetection. */
+  leakSuspects: number
 }
 
 /** A listening socket. `for await (const conn of listener)` accepts when listen() was given neither task nor handlers. */

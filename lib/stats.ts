@@ -34,6 +34,10 @@ export interface Stats {
   overflowDrops: number
   /** Connections aborted because the pool was full and their queued output was the largest. */
   evictions: number
+  /** Connections turned away because the process or the system had no descriptor left. */
+  shed: number
+  /** Retained chunks that were garbage-collected unreleased. */
+  leakedLeases: number
   /** Reads put off because the pool stood at its budget. */
   starvedReads: number
   /** The arena or the command ring was full in the middle of a dispatch. */
@@ -72,6 +76,8 @@ export function stats(): Stats {
     overflowAborts: openLoop()?.overflowAborts ?? 0,
     overflowDrops: openLoop()?.overflowDrops ?? 0,
     evictions: read(abi.MetricEvictions),
+    shed: read(abi.MetricShed),
+    leakedLeases: openLoop()?.leakedLeases ?? 0,
     starvedReads: read(abi.MetricStarved),
     midTurnFlushes: read(abi.MetricMidTurnFlushes),
     growths: read(abi.MetricGrowths),

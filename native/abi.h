@@ -39,7 +39,7 @@ constexpr int32_t kCompletionHangup = 10;  // conn: the peer's FIN is here, but 
 // ---- commands: JavaScript -> native -----------------------------------------------------------------------------
 constexpr int32_t kCommandWriteArena = 1;    // conn; word 2 = arena offset, word 3 = bytes
 constexpr int32_t kCommandWriteSlab = 2;     // conn; word 2 = address, word 3 = bytes: sent from the slab itself
-constexpr int32_t kCommandWritePinned = 3;  // conn; word 2 = id from pin(), word 3 = bytes; detail = kPinBriefly or 0
+constexpr int32_t kCommandWritePinned = 3;   // conn; word 2 = id from pin(), word 3 = bytes; detail = kPinBriefly or 0
 constexpr int32_t kCommandCloseWrite = 4;    // conn: FIN after what is queued
 constexpr int32_t kCommandClose = 5;         // conn; word 2 = linger, milliseconds
 constexpr int32_t kCommandAbort = 6;         // conn: RST
@@ -115,10 +115,11 @@ constexpr int32_t kMetricSlabInUse = 15;
 constexpr int32_t kMetricSlabPeak = 16;
 constexpr int32_t kMetricSlabMapped = 17;
 constexpr int32_t kMetricSlabBudget = 18;
-constexpr int32_t kMetricStarved = 19;            // reads put off because the pool stood at its budget
-constexpr int32_t kMetricMidTurnFlushes = 20;     // command ring or arena full in the middle of a dispatch
-constexpr int32_t kMetricEvictions = 22;  // connections given up because their output filled the pool
-constexpr int32_t kMetricGrowths = 21;  // turns in which a native table, list or the pool had to grow
+constexpr int32_t kMetricStarved = 19;         // reads put off because the pool stood at its budget
+constexpr int32_t kMetricMidTurnFlushes = 20;  // command ring or arena full in the middle of a dispatch
+constexpr int32_t kMetricEvictions = 22;       // connections given up because their output filled the pool
+constexpr int32_t kMetricShed = 23;            // connections turned away because no descriptor was left
+constexpr int32_t kMetricGrowths = 21;         // turns in which a native table, list or the pool had to grow
 
 // ---- slab geometry ----------------------------------------------------------------------------------------------
 constexpr int32_t kChunkBytesLog2 = 16;
@@ -129,8 +130,8 @@ constexpr int32_t kAddressLocal = 0;
 constexpr int32_t kAddressRemote = 1;
 constexpr int32_t kAddressListener = 2;
 
-constexpr int32_t kOptionNoDelay = 1;    // value 0 or 1
-constexpr int32_t kOptionKeepAlive = 2;  // 0: off; -1: on; n > 0: on, first probe after n seconds
+constexpr int32_t kOptionNoDelay = 1;        // value 0 or 1
+constexpr int32_t kOptionKeepAlive = 2;      // 0: off; -1: on; n > 0: on, first probe after n seconds
 constexpr int32_t kOptionReceiveBuffer = 3;  // bytes
 constexpr int32_t kOptionSendBuffer = 4;     // bytes
 

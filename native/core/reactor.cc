@@ -47,6 +47,7 @@ int Reactor::open(const SharedMemory& memory) noexcept {
   int error = poller_.open();
   if (error < 0) return error;
   open_ = true;
+  reserve_fd_ = sys.open_null();
   update_clock();
   last_trim_ms_ = now_ms_;
   upkeep_phase();
@@ -68,6 +69,8 @@ void Reactor::close() noexcept {
   for (uint32_t index = 0; index < listeners_.size(); index++) close_listener(index);
   queues_.release_cursor();
   release_phase();
+  if (reserve_fd_ >= 0) sys.close(reserve_fd_);
+  reserve_fd_ = -1;
   poller_.close();
 }
 

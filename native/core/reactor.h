@@ -63,6 +63,8 @@ class Reactor {
   // An accept that met EMFILE and the like is tried again after this, doubling up to the second.
   static constexpr double kAcceptBackoffMs = 20;
   static constexpr double kAcceptBackoffMaxMs = 1000;
+  // Connections accepted and closed at once, by means of the reserve descriptor, each time that descriptors run out.
+  static constexpr int kShedPerBackoff = 64;
   static constexpr double kTrimEveryMs = 5000;
   // A peer that does not read fills the pool only up to this distance from its budget: what is left is for reading, so
   // that stalled connections never stop the others. 1/8 of the budget, at least this much.
@@ -134,6 +136,7 @@ class Reactor {
   void accept_from(uint32_t listener_index) noexcept;
   bool accept_one(Listener& listener, uint32_t listener_index) noexcept;
   void accept_failed(Listener& listener, int error) noexcept;
+  void shed(Listener& listener) noexcept;
   void finish_dial(uint32_t index) noexcept;
   void close_listener(uint32_t index) noexcept;
 
@@ -207,6 +210,7 @@ class Reactor {
   double now_ms_ = 0;
   double last_trim_ms_ = 0;
   int last_events_ = 0;
+  int reserve_fd_ = -1;  // given up for a moment when accept(2) finds no descriptor left
   bool listener_ready_ = false;
   bool in_turn_ = false;
   bool executing_ = false;

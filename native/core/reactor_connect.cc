@@ -187,9 +187,28 @@ bool Reactor::accept_one(Listener& listener, uint32_t listener_index) noexcept {
 void Reactor::accept_failed(Listener& listener, int error) noexcept {
   metric(abi::kMetricAcceptErrors)++;
   listener.pending_errno = error;
+  if (reserve_fd_ < 0) reserve_fd_ = sys.open_null();
   listener.backoff_ms = std::clamp(listener.backoff_ms * 2, kAcceptBackoffMs, kAcceptBackoffMaxMs);
   listener.resume_ms = now_ms_ + listener.backoff_ms;
   listener.state = ListenerState::kBackoff;
+  if (error == EMFILE || error == ENFILE) shed(listener);
+}
+
+// No descriptor is left: clients who wait would hang until one is. The reserve is just enough to take them one by one
+// and turn them away, so that they learn of it and may try elsewhere.
+void Reactor::shed(Listener& listener) noexcept {
+  if (reserve_fd_ < 0) return;
+  sys.close(reserve_fd_);
+  for (int count = 0; count < kShedPerBackoff; count++) {
+    SocketAddress peer;
+    peer.length = sizeof peer.storage;
+    int fd = sys.accept(listener.fd, peer.get(), &peer.length);
+    if (fd < 0) break;
+    sys.close(fd);
+    metric(abi::kMetricShed)++;
+  }
+  // May fail when another thread was quicker; the next backoff does without, and tries to get it back.
+  reserve_fd_ = sys.open_null();
 }
 
 }  // namespace edgewire

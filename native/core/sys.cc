@@ -127,6 +127,7 @@ int peer_name(int fd, sockaddr* address, socklen_t* length) noexcept {
 int set_keepalive_delay(int fd, int seconds) noexcept {
   return or_errno(::setsockopt(fd, IPPROTO_TCP, kKeepAliveDelay, &seconds, sizeof seconds));
 }
+int open_null() noexcept { return or_errno(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
 int unlink_path(const char* path) noexcept { return or_errno(::unlink(path)); }
 
 uint64_t read_clock(clockid_t clock) noexcept {
@@ -156,6 +157,7 @@ SysTable real_sys() noexcept {
       .getsockname = local_name,
       .getpeername = peer_name,
       .set_nonblocking = set_flags,
+      .open_null = open_null,
       .set_keepalive_delay = set_keepalive_delay,
       .unlink = unlink_path,
       .unsent_bytes = unsent_bytes,

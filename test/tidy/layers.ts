@@ -35,7 +35,7 @@ export const libLayers: Layer[] = [
   { name: 'lease, deadline', files: /^lib\/(lease|deadline)\.ts$/ },
   { name: 'inbox', files: /^lib\/inbox\.ts$/ },
   { name: 'conn', files: /^lib\/conn(_\w+)?\.ts$/ },
-  { name: 'listener, dialer', files: /^lib\/(listener|dialer)\.ts$/ },
+  { name: 'listener, dialer', files: /^lib\/(leak_watch|listener|dialer)\.ts$/ },
   { name: 'everything optional', files: /^lib\/(index|stats|cli\/\w+)\.ts$/ },
 ]
 
