@@ -89,7 +89,8 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
 
   pause(): void {
     this.needHandlers('pause()')
-    this.needOpen('read')
+    // An orderly end that is still to be told: what is held is delivered at the handler's own pace.
+    if (!this.rare?.heldClose) this.needOpen('read')
     if (this.has(Mark.Paused)) return
     this.mark(Mark.Paused)
     this.setInterest(0)
@@ -119,14 +120,27 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
       }
       if (this.has(Mark.Paused)) return
       if (this.rare?.heldClose) {
-        this.rare.heldClose = false
         if (this.input === Input.Ended) this.callEnd()
+        this.rare.heldClose = false
         this.callClose()
       } else if (this.input === Input.Ended) {
         this.callEnd()
       } else if (this.phase < Phase.Closing) {
         this.setInterest(abi.ReadStream)
       }
+    } catch (error) {
+      this.onHandlerError(error)
+      this.tellHeldClose()
+    }
+  }
+
+  /** A handler threw when only the telling was left: `close` is told all the same. */
+  private tellHeldClose(): void {
+    if (!this.rare?.heldClose) return
+    this.rare.heldClose = false
+    this.inbox?.dropHeld()
+    try {
+      this.callClose()
     } catch (error) {
       this.onHandlerError(error)
     }
@@ -141,6 +155,7 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
   }
 
   close(): void {
+    if (this.rare?.heldClose) this.inbox?.dropHeld()
     if (this.phase >= Phase.Closing) return
     const dialing = this.phase === Phase.Dialing
     this.phase = Phase.Closing

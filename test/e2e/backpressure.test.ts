@@ -1,6 +1,6 @@
 // Watermarks, overflow, stalled readers and flooding senders: memory has a bound, and no byte is lost on the way.
 
-import { type Conn, type Handlers, type Listener, NetError, stats } from 'edgewire'
+import { type Conn, type Handlers, type Listener, NetError, stats, type Task } from 'edgewire'
 import { describe, expect, test } from 'vitest'
 import {
   allClosed,
@@ -11,6 +11,7 @@ import {
   MiB,
   mainTransports,
   type Peer,
+  pieces,
   randomBytes,
   randomInt,
   rejection,
@@ -156,11 +157,14 @@ describe.each(named)('%s', (_, transport) => {
       { close: (_, error) => closed.resolve(error) },
     )
     const queued = conn.bufferedAmount
-    expect(() => conn.write(Buffer.alloc(stallBytes - queued + 1))).toThrow(
-      expect.objectContaining({ code: 'ERR_BUFFER_OVERFLOW', op: 'write' }),
-    )
-    expect(await within('it ends', closed.promise)).toMatchObject({ code: 'ERR_BUFFER_OVERFLOW' })
-    await until('a counter tells', () => listener.stats().overflowAborts === 1)
+    const ended = conn.closed
+    expect(conn.write(Buffer.alloc(stallBytes - queued + 1))).toBe(false)
+    expect(conn.state).toBe('closing')
+    const error = await within('it ends', closed.promise)
+    expect(error).toBeInstanceOf(NetError)
+    expect(error).toMatchObject({ code: 'ERR_BUFFER_OVERFLOW', op: 'write' })
+    expect(await ended).toBe(error)
+    expect(listener.stats()).toMatchObject({ overflowAborts: 1, overflowDrops: 0, handlerErrors: 0, open: 0 })
     peer.socket.resume()
     await within('the peer goes', peer.closed)
   })
@@ -293,12 +297,100 @@ describe.each(named)('%s', (_, transport) => {
   })
 })
 
-test('a write on an overflowed connection reports what ended it', async () => {
+test('the calls after a write that overflowed report it', async () => {
   const { conn, peer } = await stalledPair(tcp4, { maxBufferedBytes: stallBytes })
-  const read = rejection(conn.flushed(), 'flushed() to fail')
-  expect(() => conn.write(Buffer.alloc(stallBytes + 1))).toThrow(NetError)
-  expect(() => conn.write('x')).toThrow(expect.objectContaining({ code: 'ERR_BUFFER_OVERFLOW' }))
-  expect((await read).code).toBe('ERR_BUFFER_OVERFLOW')
+  const waiting = ['flushed', 'drained'].map((what) => rejection(conn[what as 'flushed'](), `${what}() to fail`))
+  expect(conn.write(Buffer.alloc(stallBytes + 1))).toBe(false)
+  const overflown = expect.objectContaining({ code: 'ERR_BUFFER_OVERFLOW', op: 'write' })
+  expect(() => conn.write('x')).toThrow(overflown)
+  for (const failed of waiting) expect(await failed).toEqual(overflown)
+  expect(await rejection(conn.drained())).toEqual(overflown)
   peer.socket.resume()
   await within('the peer goes', peer.closed)
+})
+
+describe("a fan-out with overflow 'abort'", () => {
+  const payload = randomBytes(16 * MiB)
+
+  /** Sends the payload to everybody else; one of three receivers does not read. */
+  async function fanOut(style: (members: Set<Conn>) => Handlers | Task): Promise<void> {
+    const members = new Set<Conn>()
+    const errors: unknown[] = []
+    const listener = await serve(tcp4, style(members), {
+      maxBufferedBytes: 2 * MiB,
+      onError: (error) => void errors.push(error),
+    })
+    const connected: Peer[] = []
+    for (let i = 0; i < 4; i++) {
+      connected.push(await connect(listener))
+      await until('it is accepted', () => members.size === i + 1)
+    }
+    const [sender, stalled, ...readers] = connected as [Peer, Peer, Peer, Peer]
+    const [sending, overflowing] = [...members] as [Conn, Conn]
+    stalled.socket.pause()
+    const overflown = overflowing.closed
+    let sent = 0
+    for (const piece of pieces(payload, 256 * KiB, 256 * KiB)) {
+      await sender.send(piece)
+      sent += piece.length
+      // The readers keep up: only the stalled one may overflow.
+      await until('all readers have it', () => readers.every((reader) => reader.receivedBytes >= sent))
+    }
+    for (const reader of readers) expectBytes(reader.received, payload)
+    expect(await within('the stalled one ends', overflown)).toMatchObject({ code: 'ERR_BUFFER_OVERFLOW' })
+    expect(sending.state).toBe('open')
+    expect(listener.stats()).toMatchObject({ open: 3, overflowAborts: 1, handlerErrors: 0 })
+    expect(errors).toEqual([])
+    stalled.socket.resume()
+    await within('the stalled one goes', stalled.closed)
+  }
+
+  test('one that overflows does not end the handler that wrote to it, nor its connection', async () => {
+    await fanOut((members) => ({
+      open: (conn) => void members.add(conn),
+      data(from, chunk) {
+        // One write each: the one that finds it full returns false and throws nothing.
+        for (const to of members) if (to !== from && to.state === 'open') to.write(chunk)
+      },
+      close: (conn) => void members.delete(conn),
+    }))
+  })
+
+  test('nor a task', async () => {
+    await fanOut((members) => async (from) => {
+      members.add(from)
+      for await (const chunk of from) for (const to of members) if (to !== from && to.state === 'open') to.write(chunk)
+      members.delete(from)
+    })
+  })
+})
+
+describe("overflow 'drop'", () => {
+  const options = { maxBufferedBytes: 1000, highWaterMark: 1000, lowWaterMark: 500, overflow: 'drop' } as const
+
+  test('with nothing queued a dropped write announces no drain, and the next write is true', async () => {
+    let drains = 0
+    const { conn, peer, listener } = await pair(tcp4, options, { drain: () => void drains++ })
+    expect(conn.write(Buffer.alloc(1001))).toBe(false)
+    expect(conn.bufferedAmount).toBe(0)
+    await within('there is nothing to wait for', conn.drained())
+    expect(conn.write('fits')).toBe(true)
+    expect((await peer.bytes(4)).toString()).toBe('fits')
+    await turn()
+    expect(drains).toBe(0)
+    expect(listener.stats()).toMatchObject({ overflowDrops: 1, overflowAborts: 0, open: 1 })
+  })
+
+  test('with more queued than the low watermark `drain` comes, once', async () => {
+    let drains = 0
+    const { conn, peer } = await pair(tcp4, options, { drain: () => void drains++ })
+    expect(conn.write('a'.repeat(600))).toBe(true)
+    expect(conn.write('b'.repeat(600))).toBe(false)
+    expect(conn.write('c')).toBe(false)
+    await until('drain comes', () => drains > 0)
+    expect(conn.write('d')).toBe(true)
+    expect((await peer.bytes(602)).toString()).toBe(`${'a'.repeat(600)}cd`)
+    await turn()
+    expect(drains).toBe(1)
+  })
 })
