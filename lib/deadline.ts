@@ -6,6 +6,9 @@ import { invalidArgument } from './errors.js'
 import type { Loop } from './loop.js'
 import type { Deadline } from './net.js'
 
+/** The first Date there is. -Infinity in a row means that a deadline has fired. */
+const EarliestEpochMs = -8.64e15
+
 /** The epoch milliseconds of a deadline; Infinity for null. Throws for what is neither. */
 export function epochOf(deadline: Deadline): number {
   if (deadline === null) return Number.POSITIVE_INFINITY
@@ -13,7 +16,7 @@ export function epochOf(deadline: Deadline): number {
   if (Number.isNaN(epoch)) {
     throw invalidArgument('configure', 'a deadline must be a Date, epoch milliseconds or null', deadline)
   }
-  return epoch
+  return Math.max(epoch, EarliestEpochMs)
 }
 
 /** Stores a deadline in word `word` of the connection's row. */

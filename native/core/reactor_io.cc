@@ -78,6 +78,9 @@ void Reactor::unread(uint32_t index) noexcept {
     conn.ready &= static_cast<uint8_t>(~kBroken);
   }
   if (conn.reading == ReadSide::kOpen && (conn.ready & kHangup) != 0 && !conn.hangup_told) {
+    // With nothing before the FIN this is the end, though nobody has asked for it: a connection whose FIN has gone out
+    // too is over.
+    if (sys.unread_bytes(conn.fd) == 0) return input_ended(index);
     conn.hangup_told = true;
     owe(index, kOweHangup);
   }

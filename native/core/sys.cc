@@ -127,6 +127,10 @@ int peer_name(int fd, sockaddr* address, socklen_t* length) noexcept {
 int set_keepalive_delay(int fd, int seconds) noexcept {
   return or_errno(::setsockopt(fd, IPPROTO_TCP, kKeepAliveDelay, &seconds, sizeof seconds));
 }
+int unread_bytes(int fd) noexcept {
+  int bytes = 0;
+  return ::ioctl(fd, FIONREAD, &bytes) < 0 ? -errno : bytes;
+}
 int open_null() noexcept { return or_errno(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
 int unlink_path(const char* path) noexcept { return or_errno(::unlink(path)); }
 
@@ -160,6 +164,7 @@ SysTable real_sys() noexcept {
       .open_null = open_null,
       .set_keepalive_delay = set_keepalive_delay,
       .unlink = unlink_path,
+      .unread_bytes = unread_bytes,
       .unsent_bytes = unsent_bytes,
       .epoll_create = create_epoll,
       .epoll_ctl = control_epoll,

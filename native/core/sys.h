@@ -35,6 +35,7 @@ struct SysTable {
   int (*open_null)() noexcept;  // /dev/null: a descriptor to hold in reserve
   int (*set_keepalive_delay)(int fd, int seconds) noexcept;  // the option's name differs between systems
   int (*unlink)(const char* path) noexcept;
+  int (*unread_bytes)(int fd) noexcept;  // what recv would find now
   // Bytes that the peer's kernel has not acknowledged yet; a FIN counts as one.
   int (*unsent_bytes)(int fd) noexcept;
 
