@@ -18,8 +18,9 @@ const listener = await listen(
       members.add(conn)
     },
     data(sender, chunk) {
+      // A chunk of 4 KiB or more is not copied: all receivers are sent the same memory of the pool.
       for (const conn of members) {
-        if (conn !== sender) send(conn, chunk)
+        if (conn !== sender) conn.write(chunk)
       }
     },
     close(conn, error) {
@@ -28,16 +29,6 @@ const listener = await listen(
     },
   },
 )
-
-/** A chunk of 4 KiB or more is not copied: all receivers are sent the same memory of the pool. */
-function send(conn, chunk) {
-  try {
-    conn.write(chunk)
-  } catch {
-    // The receiver has too much queued, or is about to end. Its own `close` says so; what a handler lets through would
-    // cost the sender's connection.
-  }
-}
 
 console.log(`listening on ${listener.address}:${listener.port}`)
 process.once('SIGINT', () => void listener.shutdown())

@@ -20,6 +20,8 @@ export abstract class ConnOutput extends ConnCore {
   write(data: Writable): boolean {
     const { loop } = this
     if (this.phase >= Phase.Closing || this.output !== Output.Open || this.writeDeadlinePassed()) {
+      // Overflowed, but its `close` is not told yet: a fan-out that goes on writing to it is no mistake.
+      if (this.phase === Phase.Closing && this.reason?.code === 'ERR_BUFFER_OVERFLOW') return false
       throw this.writeRefusal()
     }
     if (typeof data !== 'string') return this.writeBytes(bytesOf(data))

@@ -17,8 +17,8 @@ export type Deadline = Date | number | null
 
 /** What happens to a write that would raise `bufferedAmount` above `maxBufferedBytes`. */
 export type Overflow =
-  /** The connection is aborted with ERR_BUFFER_OVERFLOW, which its `close` handler and the next calls get; write()
-   *  returns false. The default. */
+  /** The connection is aborted with ERR_BUFFER_OVERFLOW, which its `close` handler and pending calls get; write() returns
+   *  false until then. The default. */
   | 'abort'
   /** write() throws ERR_BUFFER_OVERFLOW; nothing of that write is sent. */
   | 'throw'

@@ -173,7 +173,7 @@ class Reactor {
   void drop_commands(Conn& conn) noexcept;
   const uint8_t* command_bytes(const Record& record) noexcept;
   uint64_t read_reserve_bytes() const noexcept;
-  bool queue_record(uint32_t index, const Record& record, uint32_t from) noexcept;
+  int queue_record(uint32_t index, const Record& record, uint32_t from) noexcept;
   bool queue_copy(uint32_t index, const uint8_t* data, uint32_t bytes) noexcept;
   bool claim_output_room(uint32_t index) noexcept;
   uint32_t largest_holder() noexcept;

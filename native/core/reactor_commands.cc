@@ -209,35 +209,39 @@ void Reactor::queue_commands(uint32_t index, size_t skip) noexcept {
       take_sent(conn, 1);
       continue;
     }
-    if (!queue_record(index, record, static_cast<uint32_t>(skip))) return reset(index, abi::kOpWrite, ENOBUFS);
+    int error = queue_record(index, record, static_cast<uint32_t>(skip));
+    if (error != 0) return reset(index, abi::kOpWrite, error);
     skip = 0;
     conn.command_first = command_next_[conn.command_first];
   }
   conn.command_last = kNoIndex;
 }
 
-// Queues one write from byte `from` on. False when the pool has no room for it.
-bool Reactor::queue_record(uint32_t index, const Record& record, uint32_t from) noexcept {
+// Queues one write from byte `from` on: 0, ENOBUFS when the pool has no room for it, EFAULT when its memory is gone.
+int Reactor::queue_record(uint32_t index, const Record& record, uint32_t from) noexcept {
   Conn& conn = table_.at(index);
   uint32_t place = static_cast<uint32_t>(record.a);
   uint32_t left = static_cast<uint32_t>(record.b) - from;
   if (record.type() == abi::kCommandWritePinned && record.detail() == abi::kPinBriefly) {
     const uint8_t* data = command_bytes(record);
-    if (data == nullptr || !queue_copy(index, data + from, left)) return false;
+    if (data == nullptr) return EFAULT;
+    if (!queue_copy(index, data + from, left)) return ENOBUFS;
     host_.unpin(place);
-    return true;
+    return 0;
   }
   if (record.type() == abi::kCommandWritePinned) {
     queues_.append_pinned(conn, place, from, left);
-    return true;
+    return 0;
   }
-  if (record.type() == abi::kCommandWriteArena) return queue_copy(index, memory_.arena + place + from, left);
+  if (record.type() == abi::kCommandWriteArena) {
+    return queue_copy(index, memory_.arena + place + from, left) ? 0 : ENOBUFS;
+  }
   ChunkId chunk = place >> kChunkBytesLog2;
   uint32_t offset = (place & (kChunkBytes - 1)) + from;
-  if (left < kSpanQueuedMinBytes) return queue_copy(index, pool_.data(chunk) + offset, left);
-  if (!claim_output_room(index)) return false;
+  if (left < kSpanQueuedMinBytes) return queue_copy(index, pool_.data(chunk) + offset, left) ? 0 : ENOBUFS;
+  if (!claim_output_room(index)) return ENOBUFS;
   queues_.append_span(conn, chunk, offset, left);
-  return true;
+  return 0;
 }
 
 bool Reactor::queue_copy(uint32_t index, const uint8_t* data, uint32_t bytes) noexcept {

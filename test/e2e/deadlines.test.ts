@@ -267,6 +267,48 @@ describe('event handlers', () => {
   })
 })
 
+test.each(['timeout handler', 'no timeout handler'])(
+  'a deadline that `data` moves in the batch in which it passed does not fire: %s',
+  async (which) => {
+    const seen: string[] = []
+    const { conn, peer } = await handled({
+      data(it) {
+        seen.push('data')
+        it.setReadDeadline(far())
+        it.setWriteDeadline(null)
+      },
+      ...(which === 'timeout handler' ? { timeout: () => seen.push('timeout') } : {}),
+      close: () => seen.push('close'),
+    })
+    for (let i = 1; i <= 5; i++) {
+      conn.setDeadline(soon())
+      await sleep(2) // until it is armed
+      peer.socket.write('x')
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 40) // byte and deadline are there when we look
+      await until('the byte comes', () => seen.length >= i)
+      await sleep(5)
+      expect(seen).toEqual(Array(i).fill('data'))
+      expect(conn.state).toBe('open')
+    }
+  },
+)
+
+test('the same for a task that is reading', async () => {
+  const { conn, peer } = await pair()
+  conn.setReadDeadline(soon())
+  const reading = read(conn)
+  await sleep(2)
+  peer.socket.write('abc')
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 40)
+  expect(await within('a read', reading)).toBe(3)
+  conn.setReadDeadline(null)
+  await sleep(5)
+  const next = read(conn)
+  peer.socket.write('de')
+  expect(await within('the next read', next)).toBe(2)
+  conn.close()
+})
+
 describe('idle timeout', () => {
   test('a connection on which nothing moves is closed with ERR_IDLE_TIMEOUT', async () => {
     const closed = deferred<NetError | undefined>()

@@ -1,6 +1,6 @@
 // dial(): names, failures, deadlines and signals; always with servers of node:net or on addresses of this machine.
 
-import { writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { type Conn, dial, NetError } from 'edgewire'
 import { describe, expect, test } from 'vitest'
@@ -169,6 +169,30 @@ test('socket options are accepted on an open connection', async () => {
   await finish(conn)
 })
 
+test.runIf(existsSync('/proc/net/tcp'))('setKeepAlive(true, 1000): the first probe after one second', async () => {
+  const { port } = await theirs({ port: 0, host: '127.0.0.1' })
+  const conn = await dial({ host: '127.0.0.1', port })
+  // proc_pid_net(5): `tr` is 02 for the keep-alive timer, `tm->when` what is left of it, in hundredths of a second.
+  const timer = () => {
+    const local = `:${conn.localPort!.toString(16).toUpperCase().padStart(4, '0')}`
+    const row = readFileSync('/proc/net/tcp', 'latin1')
+      .split('\n')
+      .map((line) => line.trim().split(/\s+/))
+      .find((words) => words[1]?.endsWith(local))
+    const [running, when] = row![5]!.split(':') as [string, string]
+    return running === '02' ? Number.parseInt(when, 16) / 100 : undefined
+  }
+  expect(timer()).toBeUndefined()
+  conn.setKeepAlive(true, 1000)
+  expect(timer()).toBeGreaterThan(0)
+  expect(timer()).toBeLessThanOrEqual(1)
+  conn.setKeepAlive(true, 90_000)
+  expect(timer()).toBeGreaterThan(80)
+  conn.setKeepAlive(false)
+  expect(timer()).toBeUndefined()
+  await finish(conn)
+})
+
 describe('failures', () => {
   async function failing(options: Parameters<typeof dial>[0]) {
     const before = descriptorCount()
@@ -254,6 +278,21 @@ describe('failures', () => {
     const handlers = { open: note('open'), data: note('data'), end: note('end'), close: note('close') }
     expect(await rejection(dial({ host: '127.0.0.1', port: 1 }, handlers))).toMatchObject({ code: 'ECONNREFUSED' })
     await sleep(5)
+    expect(seen).toEqual([])
+  })
+
+  test('nor those of a connection that was given up: no `close` without `open`', async () => {
+    const port = await silentPort()
+    const seen: string[] = []
+    const note = (what: string) => () => void seen.push(what)
+    const handlers = { open: note('open'), data: note('data'), end: note('end'), close: note('close') }
+    const where = { host: '127.0.0.1', port }
+    expect(await rejection(dial({ ...where, timeoutMs: 30 }, handlers))).toMatchObject({
+      code: 'ERR_DEADLINE_EXCEEDED',
+    })
+    const signal = AbortSignal.timeout(30)
+    expect(await rejection(dial({ ...where, signal }, handlers))).toMatchObject({ name: 'TimeoutError' })
+    await sleep(20)
     expect(seen).toEqual([])
   })
 

@@ -265,6 +265,50 @@ test('small leases share chunks: two hundred retained messages do not take two h
   for (const [conn, chunk] of kept) conn.release(chunk)
 })
 
+test('a chunk that waited is held until its handler settles, also when that closes the connection', async () => {
+  const end = await run(
+    `
+    const held = []
+    const settle = []
+    const other = await listen({ host: '127.0.0.1', port: 0 }, { data() {} })
+    const server = await listen({ host: '127.0.0.1', port: 0 }, {
+      data(conn, chunk) {
+        if (chunk[0] !== 0x61) return
+        if (conn.data === undefined) {
+          conn.data = 'paused'
+          conn.pause()
+          setTimeout(() => conn.resume(), 20)
+          return
+        }
+        held.push(chunk)
+        conn.close()
+        void other.close() // anything that flushes
+        return new Promise((resolve) => settle.push(resolve))
+      },
+    })
+    for (let i = 0; i < 10; i++) {
+      const client = net.connect(server.port, '127.0.0.1').on('error', () => {})
+      client.write(Buffer.alloc(400000, 'a'))
+      while (held.length === i) await sleep(1)
+      const noise = net.connect(server.port, '127.0.0.1')
+      for (let k = 0; k < 5; k++) { noise.write(Buffer.alloc(100000, 'n')); await sleep(1) }
+      noise.destroy()
+      const [chunk] = held.slice(-1)
+      if (chunk.length < 4096) throw new Error('no large chunk was held: ' + chunk.length)
+      if (!chunk.every((byte) => byte === 0x61)) throw new Error('the chunk was overwritten')
+      settle.pop()()
+      await sleep(2)
+      if (chunk.every((byte) => byte === 0x61)) throw new Error('the chunk was not let go')
+      client.destroy()
+    }
+    await server.shutdown()
+    print(stats().slabInUseBytes)
+  `,
+    { EDGEWIRE_DEBUG: '1' },
+  )
+  expect(end, end.stderr).toMatchObject({ code: 0, signal: null, stdout: '0\n' })
+})
+
 test('EDGEWIRE_DEBUG=1 poisons a chunk that is kept without retain()', async () => {
   const end = await run(
     `

@@ -2,7 +2,7 @@
 
 import { existsSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
-import { type Conn, dial, type Listener, listen, NetError } from 'edgewire'
+import { type Conn, dial, type Handlers, type Listener, listen, NetError } from 'edgewire'
 import { describe, expect, test } from 'vitest'
 import {
   allClosed,
@@ -11,7 +11,7 @@ import {
   descriptorCount,
   echoHandlers,
   freshPath,
-  type Peer,
+  Peer,
   placeOf,
   rejection,
   serve,
@@ -197,6 +197,33 @@ describe('close()', () => {
     },
   )
 
+  test('closed and opened again inside one dispatch: each listener keeps the connections it accepted', async () => {
+    const owners: string[] = []
+    const reopened = deferred<Listener>()
+    const styleOf = (name: string): Handlers => ({
+      open(conn) {
+        owners.push(`${name} ${conn.listener === old}`)
+        if (owners.length > 1) return
+        void old.close()
+        // A path needs no lookup: it is open, with an index of its own, when listen() has returned its promise.
+        void listen({ path: freshPath() }, styleOf('new')).then(reopened.resolve, reopened.reject)
+      },
+      data: (conn, chunk) => void conn.write(`${name} ${conn.listener === old} ${chunk}`),
+    })
+    const old = await serve(unix, styleOf('old'))
+    // All of them in the kernel's queue before the loop looks: one batch.
+    const peers = Array.from({ length: 8 }, () => new Peer({ path: old.address }))
+    for (const peer of peers) peer.socket.write('hello')
+    const fresh = track(await within('it opens again', reopened.promise))
+    for (const peer of peers) expect((await peer.bytes(14)).toString()).toBe('old true hello')
+    expect(owners).toEqual(Array(8).fill('old true'))
+    expect(old.stats()).toMatchObject({ accepted: 8, open: 8 })
+    expect(fresh.stats()).toMatchObject({ accepted: 0, open: 0 })
+    const late = await connect(fresh)
+    late.socket.write('hello')
+    expect((await late.bytes(15)).toString()).toBe('new false hello')
+  })
+
   test('removes its socket file, and only its own', async () => {
     const own = await serve(unix, ignore)
     expect(statSync(own.address).isSocket()).toBe(true)
@@ -287,6 +314,20 @@ describe('accepting by iteration', () => {
     }
     expect(listener.listening).toBe(false)
     await within('the peer gets FIN', peer.ended)
+  })
+
+  test('leaving the loop closes those that nobody has taken, and the process may end', async () => {
+    const listener = await serve(tcp4)
+    const peers = await Promise.all(Array.from({ length: 20 }, () => connect(listener)))
+    await until('all are accepted', () => listener.stats().accepted === 20)
+    for (const peer of peers) peer.socket.write('unread')
+    for await (const conn of listener) {
+      conn.close()
+      break
+    }
+    for (const peer of peers) await within('the peer gets FIN', peer.ended)
+    await allClosed(listener)
+    for (const peer of peers) expect(await within('the peer closes', peer.closed)).toBeUndefined()
   })
 
   test('connections that nobody takes wait in the kernel, and none is lost', async () => {

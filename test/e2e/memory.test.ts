@@ -128,7 +128,8 @@ test.each(places)(
         for (let i = 0; i < total / 65536; i++) if (!client.write(block(i))) await once(client, 'drain')
         client.end()
       })()
-      await sleep(300)
+      for (let i = 0; i < 500 && stats().starvedReads === 0; i++) await sleep(10)
+      await sleep(50)
       const stalledAt = read
       const starved = stats().starvedReads
       const release = () => { for (const [conn, chunk] of kept.splice(0)) conn.release(chunk) }
@@ -148,6 +149,96 @@ test.each(places)(
     expect(result.peakSlab).toBeLessThanOrEqual(budget)
   },
 )
+
+test.each([5000, 65536])('stalled peers that echo chunks of %i bytes do not stop a healthy one', async (bytes) => {
+  const end = await run(
+    `
+    configure({ slabBudgetBytes: 1 << 20 })
+    const server = await listen({ host: '127.0.0.1', port: 0 }, { data(conn, chunk) { conn.write(chunk) } })
+    const stalled = []
+    for (let i = 0; i < 20; i++) {
+      const client = net.connect(server.port, '127.0.0.1').on('error', () => {})
+      await once(client, 'connect')
+      client.pause()
+      stalled.push(client)
+    }
+    // Until nothing moves: every peer's answers fill the kernel, and what comes then waits here.
+    const piece = Buffer.alloc(${bytes}, 's')
+    const flood = setInterval(() => {
+      for (const client of stalled) for (let i = 0; i < 20 && client.writableLength < 1e5; i++) client.write(piece)
+    }, 1)
+    for (let before = -1; before !== stats().bytesRead; await sleep(300)) before = stats().bytesRead
+    const healthy = net.connect(server.port, '127.0.0.1')
+    let got = ''
+    healthy.on('data', (text) => { got += text })
+    for (let i = 0; i < 20; i++) { healthy.write('hello '); while (got.length < 6 * (i + 1)) await sleep(1) }
+    clearInterval(flood)
+    print({ got: got === 'hello '.repeat(20), evictions: stats().evictions, peak: stats().slabPeakBytes })
+    process.exit()
+  `,
+  )
+  expect(end.code, end.stderr).toBe(0)
+  const result = JSON.parse(end.stdout)
+  expect(result.got).toBe(true)
+  expect(result.evictions).toBeGreaterThan(0)
+  expect(result.peak).toBeLessThanOrEqual(1024 * 1024)
+})
+
+test('a full pool costs the connection with the most queued, and no other', async () => {
+  const end = await run(
+    `
+    configure({ slabBudgetBytes: 1 << 20 })
+    const closes = []
+    const conns = {}
+    const server = await listen({ host: '127.0.0.1', port: 0 }, {
+      data(conn, chunk) { conn.data = chunk.toString(); conns[conn.data] = conn },
+      close(conn, error) { closes.push(conn.data + ' ' + error?.code + ' ' + error?.op) },
+    })
+    const clients = {}
+    const client = async (name) => {
+      const socket = clients[name] = net.connect(server.port, '127.0.0.1').on('error', () => {})
+      socket.write(name)
+      while (conns[name] === undefined) await sleep(1)
+      socket.pause()
+      return conns[name]
+    }
+    let sent = {}
+    const queue = async (name, bytes) => {
+      const conn = conns[name]
+      sent[name] ??= 0
+      while (conn.state === 'open' && conn.bufferedAmount < bytes) {
+        for (let i = 0; i < 8; i++) { conn.write(Buffer.alloc(3000, sent[name]++)) }
+        await sleep(0)
+      }
+    }
+    for (const name of ['first', 'large', 'second', 'last']) await client(name)
+    await queue('first', 120000)
+    await queue('large', 300000)
+    await queue('second', 120000)
+    const before = [...closes]
+    await queue('last', 250000)
+    const after = [...closes]
+    const received = {}
+    for (const name of ['first', 'second', 'last']) {
+      let wrong = 0, bytes = 0
+      clients[name].on('data', (chunk) => { for (const byte of chunk) if (byte !== (Math.floor(bytes++ / 3000) & 255)) wrong++ })
+      clients[name].resume()
+      while (bytes < sent[name] * 3000) await sleep(1)
+      received[name] = wrong
+    }
+    print({ before, after, received, evictions: stats().evictions, open: server.stats().open })
+    process.exit()
+  `,
+  )
+  expect(end.code, end.stderr).toBe(0)
+  expect(JSON.parse(end.stdout)).toEqual({
+    before: [],
+    after: ['large ENOBUFS write'],
+    received: { first: 0, second: 0, last: 0 },
+    evictions: 1,
+    open: 3,
+  })
+})
 
 test('many stalled readers with small messages cannot take the whole pool: others are still served', async () => {
   const end = await run(

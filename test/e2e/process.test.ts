@@ -64,6 +64,13 @@ const stays: [string, string][] = [
   ],
 ]
 
+stays.push([
+  "has a listener whose close handler unref'd its connection",
+  `const server = await listen({ host: '127.0.0.1', port: 0 }, { data() {}, close(conn) { conn.unref(); conn.ref(); conn.unref() } })
+  for (let i = 0; i < 3; i++) { const kid = net.connect(server.port, '127.0.0.1').resume(); kid.end('x'); await once(kid, 'close') }
+  while (server.stats().closed < 3) await sleep(1)`,
+])
+
 test.each(stays)('a program that %s stays alive', async (_, body) => {
   const program = start(`${body}\nprint('ready'); setTimeout(() => print('alive'), 100).unref()`)
   expect(await program.line()).toBe('ready')
@@ -114,6 +121,38 @@ test('an uncaught exception ends a serving process as any other', async () => {
   const end = await run(`${listening} setTimeout(() => { throw new Error('boom') }, 5)`)
   expect(end.code).toBe(1)
   expect(end.stderr).toMatch(/boom/)
+})
+
+test('a second copy of lib/ over the same addon says what is wrong, and the first goes on', async () => {
+  const end = await run(`
+    import { cpSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+    import { fileURLToPath, pathToFileURL } from 'node:url'
+    const root = fileURLToPath(new URL('..', import.meta.resolve('edgewire')))
+    const copy = mkdtempSync('/tmp/edgewire-')
+    process.on('exit', () => rmSync(copy, { recursive: true }))
+    cpSync(root + 'dist', copy + '/dist', { recursive: true })
+    for (const folder of ['node_modules', 'build']) symlinkSync(root + folder, copy + '/' + folder)
+    writeFileSync(copy + '/package.json', '{ "type": "module" }')
+    ${listening}
+    const second = await import(pathToFileURL(copy + '/dist/index.js').href)
+    for (const call of ['listen', 'dial', 'listen']) {
+      const error = await second[call]({ host: '127.0.0.1', port: server.port }, { data() {} }).catch((error) => error)
+      print([error.name, error instanceof second.NetError, error.code, error.message])
+    }
+    const client = net.connect(server.port, '127.0.0.1')
+    client.end('hello')
+    for await (const chunk of client) print(chunk.toString())
+    await server.shutdown()
+  `)
+  expect(end, end.stderr).toMatchObject({ code: 0, signal: null })
+  const lines = end.stdout.trim().split('\n')
+  expect(lines.pop()).toBe('hello')
+  expect(lines.length).toBe(3)
+  for (const line of lines) {
+    const [name, isNetError, code, message] = JSON.parse(line)
+    expect({ name, isNetError, code }).toEqual({ name: 'NetError', isNetError: true, code: 'ERR_UNSUPPORTED_PLATFORM' })
+    expect(message).toMatch(/two copies of edgewire/)
+  }
 })
 
 test('importing raises the soft limit of open files to the hard one', async () => {

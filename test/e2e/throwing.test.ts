@@ -180,6 +180,54 @@ test('what is thrown need not be an Error', async () => {
   expect(errors).toEqual([undefined])
 })
 
+// Not even a prototype: it can be neither turned into text nor asked for anything.
+test.each(places)('`%s` throws Object.create(null): the others of its batch get their bytes', async (place) => {
+  const thrown: object = Object.create(null)
+  const errors: unknown[] = []
+  const act = (conn: Conn, what: string) => {
+    if (conn.data === 'victim' && what === place) throw thrown
+  }
+  const listener = await serve(
+    tcp4,
+    {
+      open(conn) {
+        if (listener.stats().accepted === 11) conn.data = 'victim'
+        if (conn.data === 'victim' && place === 'drain') conn.write(Buffer.alloc(4 * MiB))
+        if (conn.data === 'victim' && place === 'timeout') conn.setReadDeadline(Date.now() + 1)
+        act(conn, 'open')
+      },
+      data(conn, chunk) {
+        act(conn, 'data')
+        conn.write(chunk)
+      },
+      end(conn) {
+        act(conn, 'end')
+        conn.close()
+      },
+      drain: (conn) => act(conn, 'drain'),
+      timeout: (conn) => act(conn, 'timeout'),
+      close: (conn) => act(conn, 'close'),
+    },
+    { onError: (error) => void errors.push(error) },
+  )
+  const others: Peer[] = []
+  const more = async () => others.push(await connect(listener))
+  for (let i = 0; i < 10; i++) await more()
+  await until('all are accepted', () => listener.stats().accepted === 10)
+  const victim = await connect(listener)
+  for (let i = 0; i < 5; i++) await more()
+  for (const peer of others.slice(0, 8)) peer.socket.write('precious bytes')
+  if (place === 'data' || place === 'end' || place === 'close') victim.socket.end('x')
+  for (const peer of others.slice(8)) peer.socket.write('precious bytes')
+  for (const peer of others) expect((await peer.bytes(14)).toString()).toBe('precious bytes')
+  await until('onError is called', () => errors.length > 0)
+  expect(errors[0]).toBe(thrown)
+  await within('the victim goes', victim.closed)
+  await until('only the others are open', () => listener.stats().open === others.length)
+  for (const peer of others) peer.socket.write('!')
+  for (const peer of others) await peer.bytes(15)
+})
+
 const fatal: [string, string][] = [
   ['a handler that throws', `{ data() { throw new Error('boom') } }`],
   ['a handler that rejects', `{ async data() { await sleep(1); throw new Error('boom') } }`],

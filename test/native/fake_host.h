@@ -138,12 +138,13 @@ class FakeHost final : public Host {
     life.written += bytes;
     push(abi::kCommandWriteSlab, life.index, static_cast<int32_t>(address), static_cast<int32_t>(bytes));
   }
-  uint32_t write_pinned(Life& life, std::string bytes) {
+  // `how`: 0, or kPinBriefly for memory that is written again as soon as the batch is executed.
+  uint32_t write_pinned(Life& life, std::string bytes, int32_t how = 0) {
     life.written += bytes.size();
     const uint32_t id = next_pin_++;
     const auto count = static_cast<int32_t>(bytes.size());
     pins[id] = std::move(bytes);
-    push(abi::kCommandWritePinned, life.index, static_cast<int32_t>(id), count);
+    push(abi::kCommandWritePinned | how << 8, life.index, static_cast<int32_t>(id), count);
     return id;
   }
 

@@ -94,6 +94,112 @@ TEST_F(ReactorBudget, AStalledConnectionBeyondTheReserveIsClosedAndNoOther) {
   EXPECT_EQ(reactor().pool().in_use_bytes(), 0u);
 }
 
+TEST_F(ReactorBudget, AtTheReserveTheLargestHolderIsGivenUpAndNobodyElse) {
+  auto [first_peer, first] = connect(address_);
+  auto [largest_peer, largest] = connect(address_);
+  auto [writer_peer, writer] = connect(address_);
+  auto [idle_peer, idle] = connect(address_);
+  // The kernel's buffers, with memory that is not the pool's; then what each holds of it.
+  const std::string kernel = pattern(0, 8 * 1024 * 1024);
+  for (Life* life : {&first, &largest, &writer}) host->write_pinned(*life, kernel);
+  turns();
+  host->write(first, pattern(0, 2 * kChunkBytes));
+  host->write(largest, pattern(0, 5 * kChunkBytes));
+  turns();
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(largest.closed, 0) << i;
+    host->write(writer, pattern(static_cast<uint64_t>(i) * kChunkBytes, kChunkBytes));
+    turns();
+  }
+  host->write(writer, pattern(4 * kChunkBytes, 2 * kChunkBytes));
+  turns();
+  EXPECT_EQ(largest.closed, 1);
+  EXPECT_EQ(largest.closed_errno, ENOBUFS);
+  EXPECT_EQ(largest.closed_op, abi::kOpWrite);
+  EXPECT_EQ(host->metric(abi::kMetricEvictions), 1);
+  EXPECT_TRUE(host->pins.size() == 2) << "its pinned memory has been let go";
+  const std::string expected[] = {kernel + pattern(0, 2 * kChunkBytes), kernel + pattern(0, 6 * kChunkBytes)};
+  turn_until([&] {
+    first_peer.receive();
+    writer_peer.receive();
+    return first_peer.received.size() >= expected[0].size() && writer_peer.received.size() >= expected[1].size();
+  });
+  EXPECT_TRUE(first_peer.received == expected[0]);
+  EXPECT_TRUE(writer_peer.received == expected[1]);
+  idle_peer.send("and read");
+  turn_until([&] { return idle.received == "and read"; });
+  EXPECT_EQ(first.closed + writer.closed + idle.closed, 0);
+}
+
+// What JavaScript reads into again: the kernel takes what it takes, the rest is copied, and nothing is sent from the
+// memory afterwards. FakeHost frees it at unpin() and counts how often that is called.
+TEST_F(ReactorBudget, MemoryThatIsPinnedBrieflyIsLetGoWithItsBatch) {
+  auto [peer, life] = connect(address_);
+  std::string expected;
+  size_t left_behind = 0;
+  for (int i = 0; i < 200 && left_behind < 5; ++i) {
+    const std::string piece = pattern(expected.size(), 50'000 + static_cast<size_t>(i) * 100);
+    host->write_pinned(life, piece, abi::kPinBriefly);
+    if (i % 3 == 0) host->write_pinned(life, piece, abi::kPinBriefly);
+    expected += i % 3 == 0 ? piece + piece : piece;
+    reactor().flush();
+    EXPECT_TRUE(host->pins.empty()) << i;
+    if (reactor().connections().at(life.index).out_bytes > 0) left_behind += 1;
+  }
+  ASSERT_EQ(left_behind, 5u) << "the kernel took everything: the test shows nothing";
+  host->want(life, abi::kFlagWantFlushed);
+  turn_until([&] {
+    peer.receive();
+    return peer.received.size() >= expected.size();
+  });
+  EXPECT_TRUE(peer.received == expected);
+  turns();
+  EXPECT_EQ(life.flushes, 1);
+  EXPECT_EQ(reactor().pool().in_use_bytes(), 0u);
+}
+
+TEST_F(ReactorBudget, MemoryThatIsPinnedBrieflyIsLetGoOnceAlsoWhenThePoolHasNoRoomForIt) {
+  auto [peer, life] = connect(address_);
+  auto [other_peer, other] = connect(address_);
+  host->write_pinned(life, pattern(0, 8 * 1024 * 1024));
+  turns();
+  for (int i = 0; i < 3; ++i) host->write_pinned(life, pattern(0, 2 * kSlabBytes), abi::kPinBriefly);
+  host->write(life, "never sent");
+  host->write_pinned(other, pattern(0, 100'000), abi::kPinBriefly);
+  turns();
+  EXPECT_EQ(life.closed, 1);
+  EXPECT_EQ(life.closed_errno, ENOBUFS);
+  EXPECT_TRUE(host->pins.empty());
+  turn_until([&] {
+    other_peer.receive();
+    return other_peer.received.size() == 100'000;
+  });
+  EXPECT_EQ(reactor().pool().in_use_bytes(), 0u);
+}
+
+TEST_F(ReactorBudget, MemoryThatIsPinnedBrieflyAndThenGoneCostsItsConnectionOnly) {
+  for (const bool stalled : {false, true}) {
+    SCOPED_TRACE(stalled);
+    auto [peer, life] = connect(address_);
+    auto [other_peer, other] = connect(address_);
+    if (stalled) host->write_pinned(life, pattern(0, 8 * 1024 * 1024));
+    turns();
+    host->write(life, "good,");
+    const uint32_t id = host->write_pinned(life, pattern(0, 40'000), abi::kPinBriefly);
+    host->write_pinned(life, pattern(0, 40'000), abi::kPinBriefly);
+    host->write_pinned(other, "fine", abi::kPinBriefly);
+    host->pins[id].clear();  // JavaScript has transferred it away
+    turns();
+    EXPECT_EQ(life.closed, 1);
+    EXPECT_NE(life.closed_errno, 0);
+    EXPECT_EQ(life.closed_op, abi::kOpWrite);
+    EXPECT_TRUE(host->pins.empty());
+    other_peer.receive();
+    EXPECT_EQ(other_peer.received, "fine");
+    EXPECT_EQ(other.closed, 0);
+  }
+}
+
 TEST_F(ReactorBudget, StalledWritersLeaveTheReserveToReaders) {
   auto [stalled_peer, stalled] = connect(address_);
   auto [other_peer, other] = connect(address_);

@@ -1,6 +1,7 @@
 // How connections begin: listeners, their pauses and troubles, and dialing.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <netinet/tcp.h>
 #include <sys/stat.h>
 
 #include <cerrno>
@@ -68,6 +69,26 @@ TEST_F(ReactorListen, AClosedListenerRefusesAndItsIndexServesTheNext) {
   connect(address_);
 }
 
+// What was accepted for the old listener is told in the very dispatch in which that is closed and the next one opened.
+TEST_F(ReactorListen, OpenedAgainInsideADispatchItGetsNoConnectionOfTheOneBefore) {
+  constexpr int kClients = 5;
+  int32_t reopened = -1;
+  host->handle = [&](Event& event) {
+    if (event.type != abi::kCompletionAccepted || reopened >= 0) return;
+    host->push(abi::kCommandListenerClose, static_cast<uint32_t>(listener_));
+    reactor().flush();
+    listen(local_address(), &reopened);
+  };
+  knock(kClients);
+  turn_until([&] { return host->lives.size() == kClients; });
+  ASSERT_EQ(host->dispatches, 1) << "they came one by one: the test shows nothing";
+  for (const auto& life : host->lives) EXPECT_EQ(life->listener, listener_);
+  EXPECT_NE(reopened, listener_);
+  int32_t later = -1;
+  listen(local_address(), &later);
+  EXPECT_EQ(later, listener_) << "outside of a dispatch the index is used again";
+}
+
 TEST_F(ReactorListen, AtTheDescriptorLimitItBacksOffTellsAndRecovers) {
   static int accept_errno;
   static int refusals;
@@ -83,24 +104,57 @@ TEST_F(ReactorListen, AtTheDescriptorLimitItBacksOffTellsAndRecovers) {
     accept_errno = error;
     refusals = 0;
     told.clear();
+    // Without a descriptor the reserve is given up for one more try each time.
+    const int tries = error == EMFILE || error == ENFILE ? 2 : 1;
     const size_t before = host->lives.size();
     knock(2);
     turn_until([&] { return refusals > 0; });
     turns();
     EXPECT_EQ(told, std::vector<int>{error});
-    EXPECT_EQ(refusals, 1) << "it does not spin";
+    EXPECT_EQ(refusals, tries) << "it does not spin";
     EXPECT_EQ(reactor().next_turn_ms(), now_ms() + Reactor::kAcceptBackoffMs);
     pass_ms(static_cast<uint64_t>(Reactor::kAcceptBackoffMs) - 1);
-    EXPECT_EQ(refusals, 1);
+    EXPECT_EQ(refusals, tries);
     pass_ms(1);
-    EXPECT_EQ(refusals, 2);
+    EXPECT_EQ(refusals, 2 * tries);
     EXPECT_EQ(reactor().next_turn_ms(), now_ms() + 2 * Reactor::kAcceptBackoffMs) << "doubled";
     for (int i = 0; i < 10; ++i) pass_ms(static_cast<uint64_t>(Reactor::kAcceptBackoffMaxMs));
-    EXPECT_EQ(refusals, 12) << "held to the maximum";
+    EXPECT_EQ(refusals, 12 * tries) << "held to the maximum";
     accept_errno = 0;
     pass_ms(static_cast<uint64_t>(Reactor::kAcceptBackoffMaxMs));
     turn_until([&] { return host->lives.size() == before + 2; });
   }
+}
+
+TEST_F(ReactorListen, WithoutADescriptorClientsAreTurnedAwayInsteadOfWaiting) {
+  static bool spare;
+  static bool limited;
+  spare = false;
+  limited = true;
+  sys.accept = [](int fd, sockaddr* address, socklen_t* length) noexcept {
+    if (limited && !spare) return -EMFILE;
+    const int accepted = real_sys().accept(fd, address, length);
+    if (accepted >= 0) spare = false;
+    return accepted;
+  };
+  sys.close = [](int fd) noexcept {
+    spare = true;
+    return real_sys().close(fd);
+  };
+  sys.open_null = []() noexcept {
+    spare = false;
+    return real_sys().open_null();
+  };
+  knock(3);
+  for (const auto& client : clients) receive_until_end(*client);
+  EXPECT_EQ(host->metric(abi::kMetricShed), 3);
+  EXPECT_TRUE(host->lives.empty());
+  limited = false;
+  knock(1);
+  turn_until([&] {
+    pass_ms(static_cast<uint64_t>(Reactor::kAcceptBackoffMaxMs));
+    return host->lives.size() == 1;
+  });
 }
 
 TEST_F(ReactorListen, AConnectionThatDiedInTheQueueCostsNobodyElse) {
@@ -270,6 +324,34 @@ TEST_F(ReactorDial, AnErrorThatConnectAnswersAtOnceIsTheCallersAndLeavesNothing)
 }
 
 // What the kernel has never answered: a backlog that is full.
+TEST_F(ReactorDial, KeepAliveIsSetToTheSecond) {
+  const PlainListener plain(local_address());
+  Life* const life = host->dial(plain.address);
+  ASSERT_NE(life, nullptr);
+  turn_until([&] { return life->connected; });
+  const int fd = reactor().connections().at(life->index).fd;
+  const auto option = [&](int level, int name) {
+    int value = -1;
+    EXPECT_EQ(sys.getsockopt_int(fd, level, name, &value), 0);
+    return value;
+  };
+  const auto keep_alive = [&](int32_t value) {
+    EXPECT_EQ(reactor().set_option(static_cast<int32_t>(life->index), abi::kOptionKeepAlive, value), 0);
+  };
+  const int system_default = option(IPPROTO_TCP, TCP_KEEPIDLE);
+  EXPECT_EQ(option(SOL_SOCKET, SO_KEEPALIVE), 0);
+  keep_alive(-1);
+  EXPECT_EQ(option(SOL_SOCKET, SO_KEEPALIVE), 1);
+  EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPIDLE), system_default);
+  for (const int seconds : {1, 2, 90}) {
+    keep_alive(seconds);
+    EXPECT_EQ(option(SOL_SOCKET, SO_KEEPALIVE), 1);
+    EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPIDLE), seconds);
+  }
+  keep_alive(0);
+  EXPECT_EQ(option(SOL_SOCKET, SO_KEEPALIVE), 0);
+}
+
 class ReactorDialUnanswered : public ReactorDial {
  protected:
   // Dials where the handshake is never seen to end: connect(2) is answered with EINPROGRESS, and nothing comes.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstring>
 #include <random>
 #include <string>
 #include <string_view>
@@ -218,6 +219,75 @@ TEST_F(ReactorBytes, WhatLiesUnreadIsDeliveredAfterARefusedWrite) {
     EXPECT_TRUE(life.closed_errno == ECONNRESET || life.closed_errno == EPIPE) << life.closed_errno;
     EXPECT_EQ(life.received, "last words");
   }
+}
+
+// Five bytes at a time: the end, which has come with the first of them, must wait for the last.
+TEST_F(ReactorBytes, AReaderOfAFewBytesAtATimeGetsEverythingBeforeTheEndOrTheReset) {
+  host->first_interest = 0;
+  host->handle = [&](Event& event) {
+    if (event.type == abi::kCompletionData) host->set_interest(event.life, 5);
+  };
+  for (const bool resets : {true, false}) {
+    SCOPED_TRACE(resets);
+    auto [peer, life] = connect(address_);
+    host->set_interest(life, 5);
+    peer.send("last words");
+    resets ? peer.reset() : peer.shutdown_write();
+    turn_until([&] { return life.closed != 0 || life.ended; });
+    EXPECT_EQ(life.received, "last words");
+    EXPECT_FALSE(life.hung_up) << "somebody reads";
+    EXPECT_EQ(life.ended, !resets);
+  }
+}
+
+// recv(2) stops at the urgent byte, and what is behind it makes no new edge.
+TEST_F(ReactorBytes, UrgentDataHidesNoByteBehindIt) {
+  for (const int32_t interest : {abi::kReadStream, 1'000}) {
+    SCOPED_TRACE(interest);
+    host->handle = [&](Event& event) {
+      if (event.type == abi::kCompletionData && interest > 0) host->set_interest(event.life, interest);
+    };
+    auto [peer, life] = connect(address_);
+    host->set_interest(life, interest);
+    turns();
+    std::string expected;
+    for (int i = 0; i < 5; ++i) {
+      peer.send("before,");
+      ASSERT_EQ(::send(peer.fd(), "!", 1, MSG_OOB | MSG_NOSIGNAL), 1);
+      peer.send("behind;");
+      expected += "before,behind;";
+      ASSERT_TRUE(turn_until([&] { return life.received.size() >= expected.size(); }));
+      EXPECT_EQ(life.received, expected);
+    }
+    peer.shutdown_write();
+    turn_until([&] { return life.ended; });
+    EXPECT_EQ(life.received, expected) << "the urgent byte itself is not of the stream";
+  }
+}
+
+// As with urgent data: recv(2) stops behind the bytes that came with a descriptor.
+TEST_F(ReactorBytes, BytesBehindADescriptorThatAUnixPeerSentArrive) {
+  auto [peer, life] = connect(listen(unix_address()));
+  for (int i = 1; i <= 3; ++i) {
+    char text[] = "with";
+    iovec piece{text, 4};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+    msghdr message{};
+    message.msg_iov = &piece;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    cmsghdr* const header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    const int fd = peer.fd();
+    std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
+    ASSERT_EQ(::sendmsg(peer.fd(), &message, MSG_NOSIGNAL), 4);
+    peer.send(",behind;");
+    ASSERT_TRUE(turn_until([&] { return life.received.size() >= static_cast<size_t>(i) * 12; }));
+  }
+  EXPECT_EQ(life.received, "with,behind;with,behind;with,behind;");
 }
 
 TEST_F(ReactorBytes, DrainIsToldOncePerCrossingAndFlushedWhenAllIsWithTheKernel) {
