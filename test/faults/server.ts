@@ -1,0 +1,77 @@
+// A server in a process of its own, started by a command that stands between it and the kernel: a shell that lowers a
+// limit, strace that makes calls fail. And a client whose fate is told in full.
+
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import net from 'node:net'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { atEnd, within } from '../e2e/harness.ts'
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+const END_MS = 20_000
+
+export class Server {
+  readonly child: ChildProcess
+  readonly ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>
+  stderr = ''
+  private readonly lines: AsyncIterator<string>
+
+  constructor(command: string, args: string[]) {
+    const child = spawn(command, args, { cwd: root, stdio: 'pipe' })
+    this.child = child
+    this.lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      this.stderr += text
+    })
+    this.ended = new Promise((resolve) => child.once('close', (code, signal) => resolve({ code, signal })))
+    atEnd(() => {
+      child.kill('SIGKILL')
+      return this.ended
+    })
+  }
+
+  /** The next line of stdout. */
+  async line(): Promise<string> {
+    const { value, done } = await within('a line of the server', this.lines.next(), END_MS)
+    if (done) throw new Error(`the server ended before its next line:\n${this.stderr}`)
+    return value as string
+  }
+
+  /** Sends a line to its stdin; resolves with its answer, JSON in a line. */
+  async ask(question: string): Promise<Record<string, number>> {
+    this.child.stdin?.write(`${question}\n`)
+    return JSON.parse(await this.line())
+  }
+
+  async stop() {
+    this.child.kill('SIGTERM')
+    return await within('the server ends', this.ended, END_MS)
+  }
+}
+
+/** How a client's exchange with an echo ended. */
+export interface Fate {
+  received: Buffer
+  /** The server's FIN came, not an error. */
+  orderly: boolean
+}
+
+/** Sends `payload` and FIN, and takes what comes until the end, of whatever kind. */
+export async function exchange(port: number, payload: Buffer): Promise<Fate> {
+  const socket = net.connect({ port, host: '127.0.0.1' })
+  atEnd(() => socket.destroy())
+  const parts: Buffer[] = []
+  let failed = false
+  socket.on('data', (part) => parts.push(part))
+  socket.on('error', () => {
+    failed = true
+  })
+  socket.end(payload)
+  await within(
+    'the exchange comes to an end',
+    once(socket, 'close').catch(() => {}),
+    END_MS,
+  )
+  return { received: Buffer.concat(parts), orderly: !failed }
+}
