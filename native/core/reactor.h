@@ -195,11 +195,11 @@ class Reactor {
   // Our own address of connections that ended with an error, for its message; until the acknowledgement.
   std::unordered_map<uint32_t, CompactAddress> local_of_failed_;
 
-  std::vector<uint32_t> ready_;       // connections with readiness to serve, oldest first
-  std::vector<uint32_t> serving_;     // the same while the read phase walks it
-  std::vector<uint32_t> starved_;     // would read, but the pool stands at its budget
-  std::vector<uint32_t> notify_;      // owe JavaScript something
-  std::vector<uint32_t> dirty_;       // have commands to carry out
+  std::vector<uint32_t> ready_;    // connections with readiness to serve, oldest first
+  std::vector<uint32_t> serving_;  // the same while the read phase walks it
+  std::vector<uint32_t> starved_;  // would read, but the pool stands at its budget
+  std::vector<uint32_t> notify_;   // owe JavaScript something
+  std::vector<uint32_t> dirty_;    // have commands to carry out
   std::vector<uint32_t> fired_;
   std::vector<ChunkId> round_chunks_;  // chunks lent to JavaScript for this round, one reference each
   std::vector<uint32_t> command_next_;

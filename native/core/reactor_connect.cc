@@ -27,10 +27,8 @@ bool belongs_to_one(int error) noexcept {
     case EHOSTUNREACH:
     case ENOPROTOOPT:
     case EOPNOTSUPP:
-    case ETIMEDOUT:
-      return true;
-    default:
-      return false;
+    case ETIMEDOUT: return true;
+    default: return false;
   }
 }
 

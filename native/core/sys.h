@@ -32,7 +32,7 @@ struct SysTable {
   int (*getsockname)(int fd, sockaddr* address, socklen_t* length) noexcept;
   int (*getpeername)(int fd, sockaddr* address, socklen_t* length) noexcept;
   int (*set_nonblocking)(int fd) noexcept;
-  int (*open_null)() noexcept;  // /dev/null: a descriptor to hold in reserve
+  int (*open_null)() noexcept;                               // /dev/null: a descriptor to hold in reserve
   int (*set_keepalive_delay)(int fd, int seconds) noexcept;  // the option's name differs between systems
   int (*unlink)(const char* path) noexcept;
   int (*unread_bytes)(int fd) noexcept;  // what recv would find now
