@@ -10,6 +10,8 @@ export interface Hooks {
   dispatch(): void
   /** By slab index; native sets and clears the elements. */
   slabs: (ArrayBuffer | undefined)[]
+  /** Views of them, filled by lib/; native clears an element with its slab. */
+  views: (Buffer | undefined)[]
   /** The connection tables: replaced by larger ones as ControlTableRows grows. */
   doubles?: ArrayBuffer
   words?: ArrayBuffer

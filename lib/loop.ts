@@ -74,13 +74,11 @@ export class Loop {
   private readonly commands: Int32Array
   private readonly arena: Buffer
   private readonly slabIndices = new WeakMap<ArrayBufferLike, number>()
-  private readonly slabBuffers: (Buffer | undefined)[] = []
   /** Memory that read() was given. Written back to the network, it is copied if it cannot be sent at once. */
   private readonly readMemory = new WeakSet<ArrayBufferLike>()
   /** Such memory may stand in the command ring. */
   private brieflyPinned = false
   private rows = 0
-  private mappedBytes = 0
   private refs = 0
   /** Whose handler runs: gets what it throws. */
   private current: ConnSink | ListenerSink | undefined
@@ -91,7 +89,7 @@ export class Loop {
     readonly debug: boolean,
   ) {
     this.native = binding()
-    this.hooks = { dispatch: () => this.dispatch(), slabs: [] }
+    this.hooks = { dispatch: () => this.dispatch(), slabs: [], views: [] }
     const shared = this.native.open(this.hooks, budgetBytes, debug)
     if (shared === undefined) {
       throw new NetError(
@@ -112,8 +110,6 @@ export class Loop {
   /** Called by the addon. Nothing that a handler throws gets out of here: it costs that handler's connection. */
   private dispatch(): void {
     this.refreshTables()
-    if (this.metrics[abi.MetricSlabMapped] < this.mappedBytes) this.forgetSlabs()
-    this.mappedBytes = this.metrics[abi.MetricSlabMapped]
     for (;;) {
       try {
         while (this.control[abi.ControlCompletionHead] !== this.control[abi.ControlCompletionTail]) {
@@ -247,22 +243,15 @@ export class Loop {
 
   private slabOf(address: number): Buffer {
     const index = address >>> abi.SlabBytesLog2
-    const memory = this.hooks.slabs[index] as ArrayBuffer
-    let buffer = this.slabBuffers[index]
-    if (buffer === undefined || buffer.buffer !== memory) {
+    let buffer = this.hooks.views[index]
+    if (buffer === undefined) {
+      const memory = this.hooks.slabs[index] as ArrayBuffer
       // A handler that transferred its chunk's memory to another thread would take the whole slab along.
       markAsUntransferable(memory)
-      buffer = this.slabBuffers[index] = Buffer.from(memory)
+      buffer = this.hooks.views[index] = Buffer.from(memory)
       this.slabIndices.set(memory, index)
     }
     return buffer
-  }
-
-  /** The pool has given slabs back: our views must not keep their memory. */
-  private forgetSlabs(): void {
-    for (let index = 0; index < this.slabBuffers.length; index++) {
-      if (this.hooks.slabs[index] === undefined) delete this.slabBuffers[index]
-    }
   }
 
   /** The address of bytes that lie in the pool, or -1. */

@@ -57,6 +57,9 @@ SysTable real_sys() noexcept;
 // Raises the soft limit of open files to the hard one. Returns the soft limit in force afterwards.
 uint64_t raise_open_files_limit() noexcept;
 
+// Gives the whole pages inside this memory back to the system; its bytes are lost (zero on Linux), it stays valid.
+void discard_pages(void* memory, size_t bytes) noexcept;
+
 inline double monotonic_ms() noexcept { return static_cast<double>(sys.monotonic_ns()) / 1e6; }
 
 }  // namespace edgewire

@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "core/sys.h"
+
 namespace edgewire {
 namespace {
 
@@ -40,6 +42,7 @@ Napi::Value Env::open(Napi::Object hooks, uint64_t budget_bytes, bool debug) {
   hooks_ = Napi::Persistent(hooks);
   dispatch_ = Napi::Persistent(hooks.Get("dispatch").As<Napi::Function>());
   slabs_ = Napi::Persistent(hooks.Get("slabs").As<Napi::Object>());
+  views_ = Napi::Persistent(hooks.Get("views").As<Napi::Object>());
   Napi::Object shared = Napi::Object::New(env);
   SharedMemory memory{};
   constexpr size_t kRecordBytes = sizeof(Record);
@@ -122,12 +125,21 @@ uint8_t* Env::acquire_slab(uint32_t index) noexcept {
   return static_cast<uint8_t*>(data);
 }
 
-// JavaScript may still hold views: the memory goes when the last of them does.
+// The memory goes when the last view of it does. Its pages go now: the allocator may keep such blocks for itself.
 void Env::release_slab(uint32_t index) noexcept {
   if (closing_) return;
   Napi::HandleScope scope(env_);
   napi_value undefined;
-  if (napi_get_undefined(env_, &undefined) == napi_ok) napi_set_element(env_, slabs_.Value(), index, undefined);
+  napi_value buffer;
+  void* data = nullptr;
+  size_t bytes = 0;
+  if (napi_get_element(env_, slabs_.Value(), index, &buffer) == napi_ok &&
+      napi_get_arraybuffer_info(env_, buffer, &data, &bytes) == napi_ok && data != nullptr) {
+    discard_pages(data, bytes);
+  }
+  if (napi_get_undefined(env_, &undefined) != napi_ok) return;
+  napi_set_element(env_, slabs_.Value(), index, undefined);
+  napi_set_element(env_, views_.Value(), index, undefined);
 }
 
 bool Env::grow_rows(uint32_t rows, double** doubles, int32_t** words) noexcept {

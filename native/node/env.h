@@ -19,7 +19,7 @@ class Env final : public Host {
   explicit Env(napi_env env) : env_(env) {}
   ~Env() override = default;
 
-  // `hooks` has dispatch(): void, slabs: ArrayBuffer[], and gets the properties doubles and words (the connection
+  // `hooks` has dispatch(): void, slabs: ArrayBuffer[] and views: Buffer[] (ours to clear), and gets the properties doubles and words (the connection
   // tables) now and whenever they grow. Returns the shared memory, or leaves a JavaScript exception.
   Napi::Value open(Napi::Object hooks, uint64_t budget_bytes, bool debug);
   bool is_open() const noexcept { return reactor_ != nullptr && !closing_; }
@@ -49,6 +49,7 @@ class Env final : public Host {
   Napi::ObjectReference hooks_;
   Napi::FunctionReference dispatch_;
   Napi::ObjectReference slabs_;
+  Napi::ObjectReference views_;
   Napi::ObjectReference resource_;
   napi_async_context async_context_ = nullptr;
   napi_async_cleanup_hook_handle teardown_ = nullptr;
