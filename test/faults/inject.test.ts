@@ -113,7 +113,9 @@ async function expectSurvival(server: Traced, port: number, { harmless = false, 
   expect(hit, 'connections that ended early').toBeLessThanOrEqual(harmless ? 0 : shedding ? CLIENTS / 2 : injected)
 
   // What is left of the schedule is used up, and then all is well.
-  for (let attempt = 0; attempt < 5; attempt++) if ((await clients(port, 10)) === 0) break
+  // One round without a failure may just lie between two failing calls: it takes several in a row.
+  for (let round = 0, clean = 0; round < 30 && clean < 5; round++)
+    clean = (await clients(port, 10)) === 0 ? clean + 1 : 0
   expect(await clients(port, 10), 'connections that ended early after the faults').toBe(0)
   expect(await server.stop(), server.stderr).toEqual({ code: 0, signal: null })
   // Only what is meant for the operator.
