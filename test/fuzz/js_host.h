@@ -41,12 +41,20 @@ struct Life {
   std::vector<uint64_t> wants[2];  // drain, flushed: for each request not answered yet, what was written before it
 };
 
+// Received bytes that the host holds on to, and which they are.
+struct Lease {
+  uint32_t address;
+  uint32_t bytes;
+  uint32_t stream;
+  uint64_t position;
+
+  ChunkId chunk() const { return address >> kChunkBytesLog2; }
+};
+
 struct Event {
   int32_t type;
   Life& life;
-  uint32_t address = 0;  // of data, as `bytes`
-  const uint8_t* data = nullptr;
-  uint32_t bytes = 0;
+  Lease data{};  // lent until the handler returns
 };
 
 struct Pin {
@@ -150,12 +158,11 @@ class JsHost final : public Host {
     control(abi::kControlArenaUsed) = at + static_cast<int32_t>(bytes);
     push(abi::kCommandWriteArena, life.index, at, static_cast<int32_t>(bytes));
   }
-  // `position`: which of the bytes received they are.
-  void write_slab(Life& life, uint32_t address, uint64_t position, uint32_t bytes) {
-    bytes = note_write(life, bytes);
-    if (bytes == 0) return;
-    life.socket->output.append(life.socket->id, position, bytes);
-    push(abi::kCommandWriteSlab, life.index, static_cast<int32_t>(address), static_cast<int32_t>(bytes));
+  void write_slab(Life& life, Lease from) {
+    from.bytes = note_write(life, from.bytes);
+    if (from.bytes == 0) return;
+    life.socket->output.append(from.stream, from.position, from.bytes);
+    push(abi::kCommandWriteSlab, life.index, static_cast<int32_t>(from.address), static_cast<int32_t>(from.bytes));
   }
   void write_pinned(Life& life, uint32_t bytes, uint64_t from, bool briefly) {
     bytes = note_write(life, bytes);
@@ -212,13 +219,13 @@ class JsHost final : public Host {
     note_due(life, abi::kDeadlineIdle, ms > 0 ? now_ms() + ms : kNoDeadline);
     push(abi::kCommandArm, life.index, 1);
   }
-  void retain(uint32_t address) {
+  void retain(const Lease& lease) {
     if (leases.size() >= kLeasesMax) return;
-    leases.push_back(address >> kChunkBytesLog2);
-    push(abi::kCommandRetain, leases.back());
+    leases.push_back(lease);
+    push(abi::kCommandRetain, lease.chunk());
   }
   void release(size_t which) {
-    push(abi::kCommandRelease, leases[which]);
+    push(abi::kCommandRelease, leases[which].chunk());
     leases.erase(leases.begin() + static_cast<ptrdiff_t>(which));
   }
   Life* dial(const SocketAddress& to, const SocketAddress* local) {
@@ -250,7 +257,7 @@ class JsHost final : public Host {
   bool abandoned = false;  // the reactor was closed in the middle of a dispatch
   size_t written_bytes = 0;
   std::map<uint32_t, Pin> pins;
-  std::vector<ChunkId> leases;
+  std::vector<Lease> leases;
   std::vector<std::unique_ptr<Life>> lives;  // all there ever were, oldest first
 
  private:
@@ -354,6 +361,7 @@ class JsHost final : public Host {
         break;
       case abi::kCompletionHangup:
         EXPECT(!life.hung_up, "hung up twice");
+        EXPECT(life.socket->peer_fin || life.socket->reset, "a hangup that was not");
         life.hung_up = true;
         break;
       case abi::kCompletionDrain: note_wanted(life, life.wants[0], kLowWaterBytes); break;
@@ -382,15 +390,15 @@ class JsHost final : public Host {
       EXPECT(life.asked < 0 || record.b <= life.asked, "more data than asked for");
       if (life.asked > 0) life.asked = 0;
     }
-    event.address = static_cast<uint32_t>(record.a);
-    event.bytes = static_cast<uint32_t>(record.b);
-    const uint32_t offset = event.address & (kChunkBytes - 1);
-    EXPECT(reactor.pool().in_use(event.address >> kChunkBytesLog2), "data in a chunk that is free");
-    EXPECT(offset + event.bytes <= kChunkBytes && offset % 8 == 0, "data across a chunk's border");
-    event.data = reactor.pool().data(event.address >> kChunkBytesLog2) + offset;
-    EXPECT(std::memcmp(event.data, Pattern::at(life.socket->id, life.received), event.bytes) == 0,
+    const Socket& socket = *life.socket;
+    event.data = {static_cast<uint32_t>(record.a), static_cast<uint32_t>(record.b), socket.id, life.received};
+    const uint32_t offset = event.data.address & (kChunkBytes - 1);
+    EXPECT(reactor.pool().in_use(event.data.chunk()), "data in a chunk that is free");
+    EXPECT(offset + event.data.bytes <= kChunkBytes && offset % 8 == 0, "data across a chunk's border");
+    const uint8_t* const bytes = reactor.pool().data(event.data.chunk()) + offset;
+    EXPECT(std::memcmp(bytes, Pattern::at(socket.id, life.received), event.data.bytes) == 0,
            "other bytes than the peer's");
-    life.received += event.bytes;
+    life.received += event.data.bytes;
   }
 
   void note_due(Life& life, int32_t which, double at_ms) {

@@ -88,8 +88,14 @@ class Kernel {
     socket.dialing = false;
     arm(socket.fd);
   }
-  // An event that no edge stands behind; the token may be of a connection long gone.
-  void invent_event(uint64_t token, uint32_t bits) { invented_.push_back({.events = bits, .data = {.u64 = token}}); }
+  // An event that no edge stands behind. The token may be of a connection long gone; of one that lives, no kernel
+  // invents a FIN or an error.
+  void invent_event(uint64_t token, uint32_t bits) {
+    const bool lives = std::any_of(files_.begin(), files_.end(),
+                                   [token](const File& file) { return file.registered && file.token == token; });
+    if (lives) bits &= EPOLLIN | EPOLLPRI | EPOLLOUT;
+    invented_.push_back({.events = bits, .data = {.u64 = token}});
+  }
 
   // ---- what may be looked at ------------------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ void World::settle() {
   };
   for (const int listener : listeners_) host_.push(abi::kCommandListenerAccept, static_cast<uint32_t>(listener), 1);
   for (const auto& socket : kernel_.sockets) {
-    kernel_.set_room(*socket, kRoomBytes);
+    kernel_.set_room(*socket, std::max(socket->room, kRoomBytes));
     kernel_.peer_answers(*socket);
   }
   for (const auto& life : host_.lives) {

@@ -11,6 +11,7 @@ readonly CORPUS=test/fuzz/corpus
 # A run of the longest input stays far below a millisecond, and longer ones find nothing that these do not.
 readonly INPUT_BYTES_MAX=512
 readonly INPUT_SECONDS_MAX=10
+readonly LONGEST_KEPT=50
 main() {
   local wanted=${1:-60} seed=${EDGEWIRE_FUZZ_SEED:-$RANDOM$RANDOM}
   build
@@ -64,12 +65,15 @@ fuzz() {
     -verbosity="${EDGEWIRE_FUZZ_VERBOSITY:-0}" "$@"
 }
 
-# Few inputs that together reach every place that any has reached, however often.
+# Few inputs that together reach every place that any has reached; and some of the longest, which go on from deep states.
 minimise() {
-  local merged="$OUT/merged"
+  local merged="$OUT/merged" name
   rm -rf "$merged"
   mkdir "$merged"
   fuzz -set_cover_merge=1 -use_counters=0 "$merged" "$CORPUS" "$OUT/found"
+  while read -r _ name; do
+    cp "$OUT/found/$name" "$merged"
+  done < <(find "$OUT/found" -type f -printf '%s %f\n' | sort -rn | head -"$LONGEST_KEPT")
   rm -rf "$CORPUS"
   mv "$merged" "$CORPUS"
   du -sb "$CORPUS"

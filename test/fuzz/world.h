@@ -57,7 +57,7 @@ class World {
         if (Socket* socket = any_socket()) kernel_.peer_resets(*socket, op >= 128 ? ECONNRESET : ETIMEDOUT);
         break;
       case 7:
-        if (Socket* socket = any_socket()) kernel_.set_room(*socket, 1 + script_.size());
+        if (Socket* socket = any_socket()) kernel_.set_room(*socket, (1 + script_.size()) * (op >= 128 ? 16 : 1));
         break;
       case 8:
         if (Socket* socket = any_socket()) kernel_.peer_sends_urgent(*socket);
@@ -249,12 +249,12 @@ class World {
     Life& life = event.life;
     if (life.closing) return;
     switch (life.style) {
-      case kEcho: host_.write_slab(life, event.address, life.received - event.bytes, event.bytes); break;
-      case kEchoCopied: host_.write_arena(life, event.bytes, life.received); break;
-      case kLease: host_.retain(event.address); break;
+      case kEcho: host_.write_slab(life, event.data); break;
+      case kEchoCopied: host_.write_arena(life, event.data.bytes, life.received); break;
+      case kLease: host_.retain(event.data); break;
       default: break;
     }
-    if (life.asked == 0 && (style_ & 32) == 0) host_.set_interest(life, 1 + static_cast<int32_t>(event.bytes) * 2);
+    if (life.asked == 0 && (style_ & 32) == 0) host_.set_interest(life, 1 + static_cast<int32_t>(event.data.bytes) * 2);
   }
 
   void command(Life& life) {
@@ -289,14 +289,18 @@ class World {
       i % 3 == 0 ? host_.write_pinned(life, 1 + value, value, i % 2 == 0) : host_.write_arena(life, 1 + value, value);
     }
   }
-  // Bytes of a chunk that the host still holds; what lies in it is whatever came.
+  // Received bytes that are still held, or a part of them; and perhaps they are let go in the same batch.
   void write_lease(Life& life) {
     if (host_.leases.empty()) return;
-    const ChunkId chunk = host_.leases[script_.below(static_cast<uint32_t>(host_.leases.size()))];
-    if (!host_.reactor.pool().in_use(chunk)) return;  // its retain is still a command
-    const uint32_t from = script_.next() * 8;
-    host_.write_slab(life, chunk << kChunkBytesLog2 | from, 0, std::min<uint32_t>(script_.size(), kChunkBytes - from));
-    life.socket->unpredictable = true;
+    const size_t which = script_.below(static_cast<uint32_t>(host_.leases.size()));
+    Lease part = host_.leases[which];
+    const uint8_t value = script_.next();
+    const uint32_t skip = std::min<uint32_t>(value & 0x7f, part.bytes - 1);
+    part.address += skip;
+    part.position += skip;
+    part.bytes -= skip;
+    host_.write_slab(life, part);
+    if (value >= 128) host_.release(which);
   }
   // A pinned buffer that was detached or shrunk.
   void spoil_pin() {
