@@ -192,10 +192,12 @@ uint64_t raise_open_files_limit() noexcept {
 }
 
 void discard_pages(void* memory, size_t bytes) noexcept {
-  uintptr_t page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
-  uintptr_t first = (reinterpret_cast<uintptr_t>(memory) + page - 1) & ~(page - 1);
-  uintptr_t end = (reinterpret_cast<uintptr_t>(memory) + bytes) & ~(page - 1);
-  if (end > first) ::madvise(reinterpret_cast<void*>(first), end - first, MADV_DONTNEED);
+  // Only whole pages: what lies on the first and the last may belong to others.
+  size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  size_t before = (page - reinterpret_cast<uintptr_t>(memory) % page) % page;
+  if (bytes < before) return;
+  size_t whole = (bytes - before) / page * page;
+  if (whole > 0) ::madvise(static_cast<uint8_t*>(memory) + before, whole, MADV_DONTNEED);
 }
 
 }  // namespace edgewire
