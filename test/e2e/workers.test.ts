@@ -13,7 +13,7 @@ const frame = (body: string) => `
     const { listen, dial, configure, stats } = await import(workerData.edgewire)
     const echo = {
       data(conn, chunk) {
-        if (chunk[0] === 0x21) process.exit(5)
+        if (chunk[0] === 0x21) process.exit(5) // '!'
         if (!conn.write(chunk)) conn.pause()
         if (workerData.retain) conn.retain(chunk)
       },
@@ -98,16 +98,16 @@ test('several workers and the main thread serve side by side; one that is termin
     frame(`
     const server = await listen({ host: '127.0.0.1', port: 0 }, { data(conn, chunk) { conn.write(chunk) } })
     const workers = await Promise.all([start(), start({ style: 'task' }), start()])
-    const echoes = async (port) => {
+    const echoes = async (port, letter) => {
       const client = net.connect(port, '127.0.0.1')
-      const payload = Buffer.alloc(300000, port)
+      const payload = Buffer.alloc(300000, letter)
       client.end(payload)
       const parts = []
       for await (const part of client) parts.push(part)
       return Buffer.concat(parts).equals(payload)
     }
     await workers[0].worker.terminate()
-    print(await Promise.all([echoes(server.port), echoes(workers[1].port), echoes(workers[2].port)]))
+    print(await Promise.all([echoes(server.port, 'a'), echoes(workers[1].port, 'b'), echoes(workers[2].port, 'c')]))
     print(stats().accepted)
     for (const { worker } of workers.slice(1)) { const exit = once(worker, 'exit'); worker.postMessage('stop'); print('exit ' + (await exit)[0]) }
     await server.shutdown()
