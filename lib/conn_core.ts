@@ -175,6 +175,16 @@ export abstract class ConnCore {
     return this.setOption(abi.OptionKeepAlive, on ? keepAliveSeconds(initialDelayMs) : 0)
   }
 
+  setRecvBufferSize(bytes: number): this {
+    checkInteger('option', 'bytes', bytes, 1, BytesMax)
+    return this.setOption(abi.OptionReceiveBuffer, bytes)
+  }
+
+  setSendBufferSize(bytes: number): this {
+    checkInteger('option', 'bytes', bytes, 1, BytesMax)
+    return this.setOption(abi.OptionSendBuffer, bytes)
+  }
+
   protected setOption(option: number, value: number): this {
     this.needOpen('option')
     const result = this.loop.native.setOption(this.index, option, value)

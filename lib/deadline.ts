@@ -25,7 +25,10 @@ export function storeDeadline(loop: Loop, index: number, word: number, epoch: nu
   const row = index * abi.RowWords
   const at = epoch - loop.metrics[abi.MetricClockOffsetMs]
   doubles[row + word] = at
-  if (at < doubles[row + abi.RowArmedAt]) loop.push(abi.CommandArm, index, 0, 0)
+  if (at >= doubles[row + abi.RowArmedAt]) return
+  // Stored at once, so that the next deadline before the command is carried out does not ask again.
+  doubles[row + abi.RowArmedAt] = at
+  loop.push(abi.CommandArm, index, 0, 0)
 }
 
 export function storeIdleTimeout(loop: Loop, index: number, ms: number): void {

@@ -107,6 +107,7 @@ export interface Handlers {
   /**
    * Bytes have come. **`chunk` is valid until the handler returns, or, if it returns a promise, until that settles**:
    * afterwards its memory holds other bytes. conn.retain(chunk) keeps it longer; Buffer.from(chunk) copies it.
+   * `chunk.buffer` is memory that many connections share: never transfer() it.
    * Without this handler incoming bytes are read and dropped.
    */
   data?(conn: Conn, chunk: Buffer): unknown
@@ -211,6 +212,13 @@ export interface Conn extends AsyncDisposable, AsyncIterable<Buffer> {
   setNoDelay(on?: boolean): this
   /** TCP keep-alive; the first probe after so long, milliseconds (in whole seconds; 0: the system's default). */
   setKeepAlive(on?: boolean, initialDelayMs?: number): this
+  /**
+   * Asks for a kernel receive buffer of so many bytes: SO_RCVBUF (socket(7)). Linux doubles the number, holds it to
+   * net.core.rmem_max, and stops sizing the buffer by itself. Go calls it SetReadBuffer.
+   */
+  setRecvBufferSize(bytes: number): this
+  /** The same for the send buffer: SO_SNDBUF, net.core.wmem_max; Go's SetWriteBuffer. */
+  setSendBufferSize(bytes: number): this
   /** Keeps the process alive while the connection is open: the default. */
   ref(): this
   unref(): this

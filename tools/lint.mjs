@@ -10,7 +10,7 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), '..')
 const fix = process.argv.includes('--fix')
 const bin = (name) => join(root, 'node_modules', '.bin', name)
 
-const cppFolders = ['native', 'bench', 'test/native']
+const cppFolders = ['native', 'bench', 'test/native', 'test/fuzz']
 const cppFiles = cppFolders.flatMap((folder) =>
   readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
     .filter((file) => /\.(cc|h)$/.test(file))

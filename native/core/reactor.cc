@@ -113,7 +113,8 @@ void Reactor::flush() noexcept {
     update_clock();
   }
   execute_commands();
-  if (!in_turn_) release_phase();
+  // Data that JavaScript has not taken yet still names chunks.
+  if (!in_turn_ && completions_.empty()) release_phase();
 }
 
 bool Reactor::another_round() const noexcept { return last_events_ >= kEventsWorthAnotherLook || wants_turn(); }

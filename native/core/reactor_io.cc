@@ -73,7 +73,8 @@ void Reactor::unread(uint32_t index) noexcept {
   if (conn.writing == WriteSide::kBroken) return finish(index, conn.closed_op, conn.closed_errno);
   if ((conn.ready & kBroken) != 0) {
     int error = 0;
-    sys.getsockopt_int(conn.fd, SOL_SOCKET, SO_ERROR, &error);
+    int failed = sys.getsockopt_int(conn.fd, SOL_SOCKET, SO_ERROR, &error);
+    if (failed < 0) error = -failed;
     if (error != 0) return finish(index, abi::kOpRead, error);
     conn.ready &= static_cast<uint8_t>(~kBroken);
   }

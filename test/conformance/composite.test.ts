@@ -1,7 +1,7 @@
 // One connection's output from every kind of memory at once (the arena, lent and retained chunks of the pool, buffers
 // by reference) to a reader that stalls and then reads in pieces of any size.
 
-import { type Conn, dial, stats } from 'edgewire'
+import { type Conn, dial, type Handlers, stats } from 'edgewire'
 import { describe, expect, test } from 'vitest'
 import {
   atEnd,
@@ -25,7 +25,10 @@ import './pipes.ts'
 const InputBytes = 3 * MiB
 
 /** A server that answers each chunk with a mix of its own and the chunk's bytes, and keeps a copy of what it wrote. */
-async function composer(transport: Transport): Promise<{ client: Conn; written: Buffer[]; ended: Promise<void> }> {
+async function composer(
+  transport: Transport,
+  handlers: Handlers = {},
+): Promise<{ client: Conn; written: Buffer[]; ended: Promise<void> }> {
   const written: Buffer[] = []
   const retained: Buffer[] = []
   const ended = deferred()
@@ -53,6 +56,7 @@ async function composer(transport: Transport): Promise<{ client: Conn; written: 
   const listener = await serve(
     transport,
     {
+      ...handlers,
       data(conn, chunk) {
         for (let i = randomInt(1, 6); i > 0; i--) parts[randomInt(0, parts.length - 1)]!(conn, chunk)
       },
@@ -107,6 +111,19 @@ describe.each(mainTransports.map((transport) => [transport.name, transport] as c
       20_000,
     )
     expectBytes(got, Buffer.concat(written))
+    await within('it is over', client.closed)
+  })
+
+  test('the smallest send buffer that the kernel gives: a few kilobytes fit into each send', async () => {
+    const { client, written } = await composer(transport, { open: (conn) => conn.setSendBufferSize(1) })
+    const flushes = stats().flushes
+    const [got] = await within(
+      'all is moved',
+      Promise.all([collect(client, () => randomInt(KiB, 100_000)), feed(client, false)]),
+      25_000,
+    )
+    expectBytes(got, Buffer.concat(written))
+    expect(got.length / (stats().flushes - flushes), 'bytes that a send took').toBeLessThan(64 * KiB)
     await within('it is over', client.closed)
   })
 

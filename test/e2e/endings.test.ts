@@ -124,7 +124,7 @@ test('close() waits for a slow reader that keeps sending until it has everything
   atEnd(() => clearInterval(chatter))
   const began = Date.now()
   readAtRate(peer, 1100)
-  await within('the peer gets FIN', peer.ended)
+  await within('the peer gets FIN', peer.ended, 25_000)
   clearInterval(chatter)
   expectBytes(peer.received, payload)
   expect(Date.now() - began, 'it was over too soon to show anything').toBeGreaterThan(1500)

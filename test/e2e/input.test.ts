@@ -218,6 +218,8 @@ describe('calls on an open connection', () => {
       task.maxBufferedBytes = value as never
     }).toThrow(bad)
     if (value !== undefined) expect(() => task.setKeepAlive(true, value as never)).toThrow(bad)
+    expect(() => task.setRecvBufferSize(value as never)).toThrow(bad)
+    expect(() => task.setSendBufferSize(value as never)).toThrow(bad)
   })
 
   test('what belongs to the other style throws ERR_WRONG_STYLE', async () => {
@@ -263,6 +265,8 @@ describe('calls on a closed connection', () => {
     ['setIdleTimeout', 'configure', (conn) => conn.setIdleTimeout(5)],
     ['setNoDelay', 'option', (conn) => conn.setNoDelay()],
     ['setKeepAlive', 'option', (conn) => conn.setKeepAlive()],
+    ['setRecvBufferSize', 'option', (conn) => conn.setRecvBufferSize(1000)],
+    ['setSendBufferSize', 'option', (conn) => conn.setSendBufferSize(1000)],
   ]
 
   test.each(calls)('%s: ERR_CONN_CLOSED, or what ended it', async (_, op, call) => {

@@ -57,8 +57,8 @@ export class Program {
     return within('a line of the program', Promise.race([next, over]), RUN_MS)
   }
 
-  end(): Promise<Ended> {
-    return within('the program ends', this.ended, RUN_MS)
+  end(limitMs = RUN_MS): Promise<Ended> {
+    return within('the program ends', this.ended, limitMs)
   }
 }
 
@@ -76,6 +76,6 @@ export function start(source: string, env: Record<string, string> = {}): Program
   return new Program(['--expose-gc', '--input-type=module', '-e', prelude + source], env)
 }
 
-export function run(source: string, env: Record<string, string> = {}): Promise<Ended> {
-  return start(source, env).end()
+export function run(source: string, env: Record<string, string> = {}, limitMs = RUN_MS): Promise<Ended> {
+  return start(source, env).end(limitMs)
 }

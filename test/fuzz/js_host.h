@@ -212,7 +212,9 @@ class JsHost final : public Host {
     double* const row = reactor.connections().row(life.index);
     row[row_word] = at_ms;
     note_due(life, row_word == abi::kRowReadDeadline ? abi::kDeadlineRead : abi::kDeadlineWrite, at_ms);
-    if (at_ms < row[abi::kRowArmedAt]) push(abi::kCommandArm, life.index);
+    if (at_ms >= row[abi::kRowArmedAt]) return;
+    row[abi::kRowArmedAt] = at_ms;
+    push(abi::kCommandArm, life.index);
   }
   void set_idle_timeout(Life& life, double ms) {
     reactor.connections().row(life.index)[abi::kRowIdleMs] = ms;

@@ -103,7 +103,7 @@ class FakeHost final : public Host {
     dispatches += 1;
     dispatch_records = 0;
     int32_t& head = control_[abi::kControlCompletionHead];
-    while (head != control_[abi::kControlCompletionTail]) {
+    while (head != control_[abi::kControlCompletionTail] && dispatch_records < records_max) {
       const Record record = completions_[static_cast<uint32_t>(head) & (abi::kCompletionCapacity - 1)];
       head = static_cast<int32_t>(static_cast<uint32_t>(head) + 1);
       dispatch_records += 1;
@@ -168,7 +168,9 @@ class FakeHost final : public Host {
   void set_deadline(const Life& life, int32_t row_word, double at_ms) {
     double* const row = reactor.connections().row(life.index);
     row[row_word] = at_ms;
-    if (at_ms < row[abi::kRowArmedAt]) push(abi::kCommandArm, life.index);
+    if (at_ms >= row[abi::kRowArmedAt]) return;
+    row[abi::kRowArmedAt] = at_ms;
+    push(abi::kCommandArm, life.index);
   }
   void set_idle_timeout(const Life& life, double ms) {
     reactor.connections().row(life.index)[abi::kRowIdleMs] = ms;
@@ -223,6 +225,7 @@ class FakeHost final : public Host {
   int32_t first_interest = abi::kReadStream;  // of an accepted connection
   int dispatches = 0;
   uint32_t dispatch_records = 0;
+  uint32_t records_max = UINT32_MAX;  // taken in one dispatch; the rest stays in the ring
   std::map<uint32_t, std::string> pins;
   std::vector<ChunkId> leases;               // retained by the test
   std::vector<std::unique_ptr<Life>> lives;  // all there ever were, oldest first

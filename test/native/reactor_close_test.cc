@@ -290,5 +290,15 @@ TEST_F(ReactorClose, ADeadlineOfAnEarlierLifeNeverFiresInTheNext) {
   EXPECT_TRUE(std::isinf(reactor().next_turn_ms()) || reactor().next_turn_ms() > now_ms());
 }
 
+TEST_F(ReactorClose, AnErrorThatCannotBeAskedForEndsTheConnection) {
+  auto [peer, life] = connect(address_);
+  host->set_interest(life, 0);
+  sys.getsockopt_int = [](int, int, int, int*) noexcept { return -ENOBUFS; };
+  peer.reset();
+  turn_until([&] { return life.closed != 0; });
+  sys.getsockopt_int = real_sys().getsockopt_int;
+  EXPECT_EQ(life.closed_errno, ENOBUFS);
+}
+
 }  // namespace
 }  // namespace edgewire::test

@@ -364,6 +364,19 @@ TEST_F(ReactorBytes, AFlushInTheMiddleOfADispatchSendsAndHarmsNothing) {
   EXPECT_GE(host->metric(abi::kMetricMidTurnFlushes), 6);
 }
 
+TEST_F(ReactorBytes, AFlushBetweenTurnsKeepsWhatJavaScriptHasNotTakenYet) {
+  auto [peer, life] = connect(address_);
+  host->records_max = 0;
+  const int dispatches = host->dispatches;
+  peer.send("hello");
+  turn_until([&] { return host->dispatches > dispatches; });
+  EXPECT_TRUE(life.received.empty());
+  reactor().flush();
+  host->records_max = UINT32_MAX;
+  turn_until([&] { return !life.received.empty(); });
+  EXPECT_EQ(life.received, "hello");
+}
+
 TEST_F(ReactorBytes, AFullArenaAndAFullCommandRingLoseNothing) {
   auto [peer, life] = connect(address_);
   const std::string arena = pattern(0, abi::kArenaBytes * 3 + 17);

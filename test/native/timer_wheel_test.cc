@@ -327,11 +327,11 @@ TEST(TimerWheel, AdvanceOverALongIdleTimeIsCheap) {
   EXPECT_EQ(wheel.advance(kNever - 1), 1u);
 }
 
-TEST(TimerWheelDeathTest, AnIdThatWasNotReservedEndsTheProcess) {
+TEST(TimerWheelDeathTest, ArmingAnIdThatWasNotReservedEndsTheProcess) {
   TimerWheel wheel(0);
   wheel.reserve(4);
+  wheel.disarm(UINT32_MAX);  // never armed: nothing to do
   EXPECT_DEATH(wheel.arm(4, 10), "internal check failed");
-  EXPECT_DEATH(wheel.disarm(UINT32_MAX), "internal check failed");
 }
 
 }  // namespace
