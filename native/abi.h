@@ -55,7 +55,7 @@ constexpr int32_t kCommandListenerAccept = 13;  // word 1 = listener; word 2 = 1
 constexpr int32_t kRowWords = 6;
 constexpr int32_t kRowReadDeadline = 0;   // JavaScript; Infinity: none. Native stores -Infinity when it has fired
 constexpr int32_t kRowWriteDeadline = 1;  // as above
-constexpr int32_t kRowArmedAt = 2;        // when the wheel looks next, or will once kCommandArm is executed; Infinity: never
+constexpr int32_t kRowArmedAt = 2;        // when the wheel looks next, kCommandArm included; Infinity: never
 constexpr int32_t kRowIdleMs = 3;         // JavaScript: idle timeout, milliseconds; 0: none
 constexpr int32_t kRowSentBytes = 4;      // native: bytes the kernel has taken
 constexpr int32_t kRowReceivedBytes = 5;  // native: bytes read
