@@ -13,6 +13,7 @@
       'native/core/sockaddr.cc',
       'native/core/slab.cc',
       'native/core/timer_wheel.cc',
+      'native/core/waiter.cc',
       'native/core/conn_table.cc',
       'native/core/out_queue.cc',
       'native/core/listener.cc',
@@ -31,12 +32,15 @@
     'node_sources': [
       'native/node/binding.cc',
       'native/node/driver_uv_poll.cc',
+      'native/node/driver_waiter.cc',
       'native/node/env.cc',
+      'native/node/uv_api.cc',
     ],
     'core_test_sources': [
       'test/native/main.cc',
       'test/native/slab_test.cc',
       'test/native/timer_wheel_test.cc',
+      'test/native/waiter_test.cc',
       'test/native/ring_test.cc',
       'test/native/conn_table_test.cc',
       'test/native/out_queue_test.cc',
@@ -93,6 +97,10 @@
       'defines': ['NAPI_VERSION=8', 'NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS'],
       'cflags': ['-O2'],
       'cflags_cc': ['-fno-exceptions', '-fno-rtti'],
+      'conditions': [
+        # dlsym and pthread_create, where the C library has them in files of their own (glibc before 2.34).
+        ['OS=="linux"', {'libraries': ['-ldl', '-lpthread']}],
+      ],
     },
   ],
 

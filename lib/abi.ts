@@ -99,6 +99,7 @@ export const MetricMidTurnFlushes = 20
 export const MetricGrowths = 21
 export const MetricEvictions = 22
 export const MetricShed = 23
+export const MetricWakes = 24
 
 // slab geometry
 export const ChunkBytesLog2 = 16
@@ -120,3 +121,8 @@ export const NameDescriptor = 2
 export const OpenIpv6Only = 1
 export const OpenReusePort = 2
 export const OpenNoDelay = 4
+
+// open(): who gives the reactor its turns
+export const DriverUvPoll = 0
+export const DriverWaiter = 1
+export const DriverWaiterTsfn = 2

@@ -23,11 +23,13 @@ export interface SharedMemory {
   completions: ArrayBuffer
   commands: ArrayBuffer
   arena: ArrayBuffer
+  /** Which driver it has become: without libuv, DriverWaiterTsfn whatever was asked for. */
+  driver: number
 }
 
 export interface Binding {
   readonly abiVersion: number
-  open(hooks: Hooks, budgetBytes: number, debug: boolean): SharedMemory | undefined
+  open(hooks: Hooks, budgetBytes: number, debug: boolean, driver: number): SharedMemory | undefined
   flush(): void
   listen(kind: number, name: string, port: number, flags: number, backlog: number, lowWater: number): number
   dial(
@@ -60,16 +62,10 @@ function unsupported(reason: string, cause?: unknown): NetError {
   return new NetError('ERR_UNSUPPORTED_PLATFORM', { op: 'configure' }, reason, { cause })
 }
 
+/** Bun, Deno: runtimes that load Node's addons without being Node. Their libuv is partial, or ends the process. */
+export const foreignRuntime = ['bun', 'deno'].find((name) => name in process.versions)
+
 function checkRuntime(): void {
-  const versions = process.versions as Record<string, string | undefined>
-  for (const [name, other] of [
-    ['bun', 'Bun'],
-    ['deno', 'Deno'],
-  ] as const) {
-    // Bun ends the process when an addon uses libuv's polling, so this must come before loading.
-    if (versions[name] !== undefined)
-      throw unsupported(`edgewire runs on Node.js only, this is ${other} ${versions[name]}`)
-  }
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
   if (major < NodeMin[0] || (major === NodeMin[0] && minor < NodeMin[1])) {
     throw unsupported(`edgewire needs Node.js ${NodeMin.join('.')} or newer, this is ${process.versions.node}`)

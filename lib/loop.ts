@@ -7,6 +7,7 @@ import type { AsyncResource } from 'node:async_hooks'
 import { markAsUntransferable } from 'node:worker_threads'
 import * as abi from './abi.js'
 import { type Binding, binding, type Hooks } from './binding.js'
+import { type Driver, driverFromEnvironment, driverName, driverNumber } from './driver.js'
 import { NetError } from './errors.js'
 
 /** A connection, as the loop sees it. */
@@ -49,6 +50,8 @@ export const SlabBudgetBytesMax = 2 ** 32
 
 export class Loop {
   readonly native: Binding
+  /** Who gives the reactor its turns. */
+  readonly driver: Driver
   readonly control: Int32Array
   readonly metrics: Float64Array
   /** Rows of RowWords and InterestWords per connection; replaced when the tables grow, so do not keep them. */
@@ -78,6 +81,8 @@ export class Loop {
   private readonly readMemory = new WeakSet<ArrayBufferLike>()
   /** Such memory may stand in the command ring. */
   private brieflyPinned = false
+  /** No uv_prepare tells native of commands that are left outside a dispatch: we do, before the loop waits again. */
+  private flushesLater = false
   private rows = 0
   private refs = 0
   /** Whose handler runs: gets what it throws. */
@@ -87,10 +92,11 @@ export class Loop {
     budgetBytes: number,
     /** EDGEWIRE_DEBUG=1: look for mistakes, at a price. */
     readonly debug: boolean,
+    driver: Driver,
   ) {
     this.native = binding()
     this.hooks = { dispatch: () => this.dispatch(), slabs: [], views: [] }
-    const shared = this.native.open(this.hooks, budgetBytes, debug)
+    const shared = this.native.open(this.hooks, budgetBytes, debug, driverNumber(driver))
     if (shared === undefined) {
       throw new NetError(
         'ERR_UNSUPPORTED_PLATFORM',
@@ -103,6 +109,8 @@ export class Loop {
     this.completions = new Int32Array(shared.completions)
     this.commands = new Int32Array(shared.commands)
     this.arena = Buffer.from(shared.arena)
+    this.driver = driverName(shared.driver)
+    this.flushesLater = shared.driver === abi.DriverWaiterTsfn
   }
 
   // ---- completions -------------------------------------------------------------------------------------------------
@@ -286,6 +294,18 @@ export class Loop {
     commands[at + 2] = a
     commands[at + 3] = b
     control[abi.ControlCommandTail] = (tail + 1) | 0
+    if (this.flushesLater) this.flushLater()
+  }
+
+  /** Once for all commands until then. */
+  private flushLater(): void {
+    this.flushesLater = false
+    setImmediate(this.flushNow)
+  }
+
+  private readonly flushNow = (): void => {
+    this.flushesLater = true
+    if (this.control[abi.ControlCommandHead] !== this.control[abi.ControlCommandTail]) this.native.flush()
   }
 
   flush(): void {
@@ -396,7 +416,7 @@ export function loadAddon(): void {
 
 /** This thread's loop, opened at the first call. */
 export function loop(): Loop {
-  instance ??= new Loop(budgetBytes, process.env.EDGEWIRE_DEBUG === '1')
+  instance ??= new Loop(budgetBytes, process.env.EDGEWIRE_DEBUG === '1', driverFromEnvironment())
   return instance
 }
 

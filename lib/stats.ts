@@ -2,11 +2,14 @@
 
 import * as abi from './abi.js'
 import { checkInteger } from './addr.js'
+import type { Driver } from './driver.js'
 import { invalidArgument } from './errors.js'
 import { openLoop, SlabBudgetBytesMax, SlabBudgetBytesMin, setSlabBudget, slabBudget } from './loop.js'
 
 /** Counters of this thread's reactor since it started. Cheap enough to read every second. */
 export interface Stats {
+  /** Who gives the reactor its turns: EDGEWIRE_DRIVER, or the default of the platform. undefined before it runs. */
+  driver: Driver | undefined
   /** Connections accepted, dialed (successfully) and closed, and those open now. */
   accepted: number
   dialed: number
@@ -42,6 +45,8 @@ export interface Stats {
   starvedReads: number
   /** The arena or the command ring was full in the middle of a dispatch. */
   midTurnFlushes: number
+  /** The driver's thread has woken the event loop, or a turn has left work for the next: 0 under uv_poll. */
+  wakes: number
   /** Turns in which the addon had to allocate because a table, a list or the pool grew: none once it has its size. */
   growths: number
   /** The slab pool: bytes of chunks in use now and at most, of slabs held, and the budget. */
@@ -58,6 +63,7 @@ export function stats(): Stats {
   const completions = read(abi.MetricCompletions)
   const opened = read(abi.MetricAccepted) + read(abi.MetricDialed)
   return {
+    driver: openLoop()?.driver,
     accepted: read(abi.MetricAccepted),
     dialed: read(abi.MetricDialed),
     closed: read(abi.MetricClosed),
@@ -80,6 +86,7 @@ export function stats(): Stats {
     leakedLeases: openLoop()?.leakedLeases ?? 0,
     starvedReads: read(abi.MetricStarved),
     midTurnFlushes: read(abi.MetricMidTurnFlushes),
+    wakes: read(abi.MetricWakes),
     growths: read(abi.MetricGrowths),
     slabInUseBytes: read(abi.MetricSlabInUse),
     slabPeakBytes: read(abi.MetricSlabPeak),

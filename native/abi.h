@@ -119,6 +119,7 @@ constexpr int32_t kMetricStarved = 19;         // reads put off because the pool
 constexpr int32_t kMetricMidTurnFlushes = 20;  // command ring or arena full in the middle of a dispatch
 constexpr int32_t kMetricEvictions = 22;       // connections given up because their output filled the pool
 constexpr int32_t kMetricShed = 23;            // connections turned away because no descriptor was left
+constexpr int32_t kMetricWakes = 24;           // the driver's thread has woken the loop
 constexpr int32_t kMetricGrowths = 21;         // turns in which a native table, list or the pool had to grow
 
 // ---- slab geometry ----------------------------------------------------------------------------------------------
@@ -143,5 +144,10 @@ constexpr int32_t kNameDescriptor = 2;  // listen() only: the port argument is a
 constexpr int32_t kOpenIpv6Only = 1;
 constexpr int32_t kOpenReusePort = 2;
 constexpr int32_t kOpenNoDelay = 4;
+
+// ---- open(): who gives the reactor its turns --------------------------------------------------------------------
+constexpr int32_t kDriverUvPoll = 0;
+constexpr int32_t kDriverWaiter = 1;
+constexpr int32_t kDriverWaiterTsfn = 2;
 
 }  // namespace edgewire::abi

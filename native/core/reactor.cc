@@ -76,15 +76,16 @@ void Reactor::close() noexcept {
 
 // ---- the turn -----------------------------------------------------------------------------------------------------
 
-void Reactor::turn(bool poll) noexcept {
+void Reactor::turn(Look look) noexcept {
   if (in_turn_ || !open_) return;
   in_turn_ = true;
   bool worked = false;
   for (int round = 0; round < kRoundsPerTurn; round++) {
     update_clock();
-    last_events_ = 0;
+    last_events_ = offered_events_;
+    offered_events_ = 0;
     // Deadlines expire only after a look at the poller: what came in time must not lose to a late loop.
-    bool polls = poll || round > 0;
+    bool polls = looks(look, round);
     if (polls) poll_phase();
     if (has_commands()) command_phase();
     accept_phase();
@@ -115,6 +116,16 @@ void Reactor::flush() noexcept {
   execute_commands();
   // Data that JavaScript has not taken yet still names chunks.
   if (!in_turn_ && completions_.empty()) release_phase();
+}
+
+bool Reactor::looks(Look look, int round) const noexcept {
+  switch (look) {
+    case Look::kAlways: return true;
+    case Look::kLater: return round > 0;
+    case Look::kOffered: return round > 0 || next_turn_ms() <= now_ms_;
+    case Look::kNever: return false;
+  }
+  return false;
 }
 
 bool Reactor::another_round() const noexcept { return last_events_ >= kEventsWorthAnotherLook || wants_turn(); }
@@ -149,8 +160,19 @@ void Reactor::poll_phase() noexcept {
   metric(abi::kMetricPolls)++;
   // What wait() can fail with (EBADF, EFAULT, EINVAL) is a bug of ours, except that a fault-injecting test may invent
   // others: the events are not lost, they come with the next look.
-  last_events_ = std::max(count, 0);
-  for (int i = 0; i < last_events_; i++) {
+  count = std::max(count, 0);
+  last_events_ += count;
+  take_events(events, count);
+}
+
+void Reactor::offer(const PollEvent* events, int count) noexcept {
+  if (!open_) return;
+  offered_events_ += count;
+  take_events(events, count);
+}
+
+void Reactor::take_events(const PollEvent* events, int count) noexcept {
+  for (int i = 0; i < count; i++) {
     uint32_t index = static_cast<uint32_t>(events[i].token);
     if ((index & kListenerBit) != 0) {
       Listener* listener = (index & ~kListenerBit) < listeners_.size() ? &listeners_[index & ~kListenerBit] : nullptr;

@@ -42,6 +42,14 @@ struct SharedMemory {
   uint8_t* arena;
 };
 
+// Where the rounds of a turn get their events from.
+enum class Look : uint8_t {
+  kAlways,   // every round looks at the poller
+  kLater,    // the first does not: commands were left outside a turn
+  kOffered,  // the first has what offer() brought, and looks as well only if a deadline is due
+  kNever,    // another thread waits on the poller: not now
+};
+
 class Reactor {
  public:
   // A message that fills a chunk needs one recv; four of them are read, told and answered while they are still in the
@@ -81,10 +89,14 @@ class Reactor {
   // Closes every descriptor. Nothing is told to JavaScript any more.
   void close() noexcept;
 
-  // One turn; `poll` false skips the first look at the poller (commands were left outside a turn).
-  void turn(bool poll) noexcept;
+  void turn(Look look) noexcept;
+  // Events that another thread has waited for; the next turn serves them.
+  void offer(const PollEvent* events, int count) noexcept;
   // Executes the commands now, in the middle of a dispatch: the arena or the ring is full. Callable at any time.
   void flush() noexcept;
+
+  // The driver's thread has woken the loop.
+  void note_wake() noexcept { metric(abi::kMetricWakes)++; }
 
   bool has_commands() const noexcept { return !commands_.empty(); }
   // Work is left that no event will announce: the driver gives another turn soon.
@@ -92,6 +104,7 @@ class Reactor {
   // When the driver must give a turn at the latest, native clock milliseconds; Infinity: no need.
   double next_turn_ms() const noexcept;
   int poll_fd() const noexcept { return poller_.fd(); }
+  Poller& poller() noexcept { return poller_; }
   void update_clock() noexcept;
 
   // Index or -errno.
@@ -108,6 +121,7 @@ class Reactor {
  private:
   // -- phases, in the order of a turn (reactor.cc)
   void poll_phase() noexcept;
+  bool looks(Look look, int round) const noexcept;
   void accept_phase() noexcept;
   void read_phase() noexcept;
   void expire_phase() noexcept;
@@ -119,6 +133,7 @@ class Reactor {
   bool another_round() const noexcept;
 
   // -- reactor.cc
+  void take_events(const PollEvent* events, int count) noexcept;
   void mark_ready(uint32_t index, uint8_t ready) noexcept;
   void enlist_ready(uint32_t index) noexcept;
   void owe(uint32_t index, uint8_t what) noexcept;
@@ -210,6 +225,7 @@ class Reactor {
   double now_ms_ = 0;
   double last_trim_ms_ = 0;
   int last_events_ = 0;
+  int offered_events_ = 0;
   int reserve_fd_ = -1;  // given up for a moment when accept(2) finds no descriptor left
   bool listener_ready_ = false;
   bool in_turn_ = false;

@@ -2,7 +2,7 @@
 // negative errno in the result.
 //
 //   abiVersion                                  abi::kAbiVersion
-//   open(hooks, budgetBytes, debug)             the shared memory; once per environment
+//   open(hooks, budgetBytes, debug, driver)     the shared memory; once per environment
 //   flush()                                     executes the commands now
 //   listen(kind, name, port, flags, backlog, lowWater)        listener index or -errno
 //   dial(kind, name, port, local, localPort, flags, lowWater) connection index or -errno
@@ -40,14 +40,15 @@ Napi::Value open(const Napi::CallbackInfo& info) {
   Env& env = env_of(info);
   if (env.is_open()) return info.Env().Undefined();
   double budget_bytes = info[1].ToNumber().DoubleValue();
-  return env.open(info[0].As<Napi::Object>(), static_cast<uint64_t>(budget_bytes), info[2].ToBoolean());
+  return env.open(info[0].As<Napi::Object>(), static_cast<uint64_t>(budget_bytes), info[2].ToBoolean(),
+                  info[3].ToNumber().Int32Value());
 }
 
 Napi::Value flush(const Napi::CallbackInfo& info) {
   Env& env = env_of(info);
   if (!env.is_open()) return info.Env().Undefined();
   env.reactor().flush();
-  env.driver().schedule();
+  env.schedule();
   return info.Env().Undefined();
 }
 
@@ -86,7 +87,7 @@ Napi::Value dial(const Napi::CallbackInfo& info) {
   bool no_delay = (info[5].ToNumber().Int32Value() & abi::kOpenNoDelay) != 0;
   env.reactor().update_clock();
   int index = env.reactor().dial(address, bound ? &local : nullptr, no_delay, info[6].ToNumber().Uint32Value());
-  env.driver().schedule();
+  env.schedule();
   return number(info, index);
 }
 
@@ -144,7 +145,7 @@ Napi::Value set_budget(const Napi::CallbackInfo& info) {
   Env& env = env_of(info);
   if (!env.is_open()) return info.Env().Undefined();
   env.reactor().pool().set_budget_bytes(static_cast<uint64_t>(info[0].ToNumber().DoubleValue()));
-  env.driver().schedule();
+  env.schedule();
   return info.Env().Undefined();
 }
 

@@ -1,54 +1,50 @@
-// The driver decides when the reactor gets a turn. This one (driver_uv_poll.cc) nests the poller's descriptor in libuv's.
+// The driver decides when the reactor gets a turn. The reactor never waits; who waits for it, and how the event loop
+// learns that something came, is what the drivers differ in.
 //
-//   uv_poll     the poller has events                                   -> a turn
-//   uv_prepare  JavaScript left commands outside a turn                 -> a turn, before libuv blocks
-//   uv_idle     the last turn's budgets left work over                  -> a turn in the next loop iteration
-//   uv_timer    a deadline, a backoff or the pool's upkeep is due       -> a turn
-//
-// Only the poll handle ever keeps the process alive, and only while JavaScript holds something ref'd.
+//   uv_poll      driver_uv_poll.cc  the poller's descriptor lies in libuv's own queue. The default on Linux.
+//   waiter       driver_waiter.cc   a thread waits on the poller (core/waiter.h) and wakes libuv with uv_async. The
+//                                   default on macOS, where kqueues do not nest.
+//   waiter-tsfn  driver_waiter.cc   the same, waking with a thread-safe function of Node-API: needs no libuv
 #pragma once
 
-#include <uv.h>
+#include <node_api.h>
 
-#include <limits>
+#include <memory>
 
 #include "core/reactor.h"
+#include "node/uv_api.h"
 
 namespace edgewire {
 
 class Driver {
  public:
-  // Called on the loop's thread; runs Reactor::turn(poll) inside what the embedder needs around it.
-  using RunTurn = void (*)(void* context, bool poll);
+  // Called on the loop's thread: a turn, inside what the embedder needs around it, and then schedule().
+  using RunTurn = void (*)(void* context, Look look);
   using Closed = void (*)(void* context);
 
-  int open(uv_loop_t* loop, Reactor* reactor, RunTurn run_turn, void* context) noexcept;  // 0 or -errno
-  // After every turn, and after anything that may have changed when the next one is due.
-  void schedule() noexcept;
-  void set_ref(bool on) noexcept;
-  // Stops at once; `closed` is called when libuv has let go of every handle, and may delete the driver.
-  // When it calls back at once (some runtimes do), that is the last thing that close() does.
-  void close(Closed closed, void* context) noexcept;
+  struct Setting {
+    napi_env env;
+    uv_loop_t* loop;  // nullptr where there is no libuv
+    Reactor* reactor;
+    RunTurn run_turn;
+    void* context;
+  };
 
- private:
-  static constexpr int kHandles = 4;
-
-  void run(bool poll) noexcept { run_turn_(context_, poll); }
-  void set_idle(bool on) noexcept;
-  static void on_closed(uv_handle_t* handle);
-
-  uv_poll_t poll_{};
-  uv_prepare_t prepare_{};
-  uv_idle_t idle_{};
-  uv_timer_t timer_{};
-  Reactor* reactor_ = nullptr;
-  RunTurn run_turn_ = nullptr;
-  void* context_ = nullptr;
-  Closed closed_ = nullptr;
-  void* closed_context_ = nullptr;
-  double timer_ms_ = std::numeric_limits<double>::infinity();  // what the timer stands at
-  int handles_open_ = 0;
-  bool idle_on_ = false;
+  virtual ~Driver() = default;
+  virtual int open(const Setting& setting) noexcept = 0;  // 0 or -errno
+  // After every turn, and after anything between turns that may have changed when the next one is due.
+  virtual void schedule() noexcept = 0;
+  // Does edgewire keep the process alive? Not to begin with.
+  virtual void set_ref(bool on) noexcept = 0;
+  // No more turns; the poller is let go of and may be closed. Callable in the middle of a turn.
+  virtual void stop() noexcept = 0;
+  // After stop(). `closed` is called when the driver may be deleted. When that is at once (some runtimes close
+  // synchronously), it is the last thing that close() does.
+  virtual void close(Closed closed, void* context) noexcept = 0;
 };
+
+std::unique_ptr<Driver> make_uv_poll_driver(const UvApi& uv);
+// `uv` nullptr: waiter-tsfn.
+std::unique_ptr<Driver> make_waiter_driver(const UvApi* uv);
 
 }  // namespace edgewire

@@ -33,11 +33,15 @@ Napi::Value Env::fail(int error, const char* what) {
   exception.Set("errno", Napi::Number::New(env, error));
   exception.ThrowAsJavaScriptException();
   closing_ = true;  // for good: a driver that has begun still refers to the reactor
+  if (driver_ != nullptr) {
+    driver_->stop();
+    driver_->close([](void*) {}, nullptr);
+  }
   if (reactor_ != nullptr) reactor_->close();
   return env.Undefined();
 }
 
-Napi::Value Env::open(Napi::Object hooks, uint64_t budget_bytes, bool debug) {
+Napi::Value Env::open(Napi::Object hooks, uint64_t budget_bytes, bool debug, int32_t driver) {
   Napi::Env env(env_);
   hooks_ = Napi::Persistent(hooks);
   dispatch_ = Napi::Persistent(hooks.Get("dispatch").As<Napi::Function>());
@@ -63,11 +67,10 @@ Napi::Value Env::open(Napi::Object hooks, uint64_t budget_bytes, bool debug) {
   reactor_->pool().set_poison(debug);
   int error = reactor_->open(memory);
   if (error < 0) return fail(error, "opening the poller");
-  uv_loop_t* loop = nullptr;
-  if (napi_get_uv_event_loop(env_, &loop) != napi_ok) return fail(-ENOSYS, "the event loop");
-  error =
-      driver_.open(loop, reactor_.get(), [](void* self, bool poll) { static_cast<Env*>(self)->run_turn(poll); }, this);
+  error = open_driver(driver, &driver);
   if (error < 0) return fail(error, "the event loop");
+  driver_->schedule();
+  shared.Set("driver", Napi::Number::New(env, driver));
 
   resource_ = Napi::Persistent(Napi::Object::New(env));
   napi_async_init(env_, resource_.Value(), Napi::String::New(env, "edgewire"), &async_context_);
@@ -75,12 +78,24 @@ Napi::Value Env::open(Napi::Object hooks, uint64_t budget_bytes, bool debug) {
   return shared;
 }
 
+// A process whose libuv cannot be found gets the driver that needs none.
+int Env::open_driver(int32_t wanted, int32_t* opened) noexcept {
+  const UvApi* uv = wanted == abi::kDriverWaiterTsfn ? nullptr : UvApi::find();
+  uv_loop_t* loop = nullptr;
+  if (uv != nullptr && uv->event_loop(env_, &loop) != napi_ok) uv = nullptr;
+  *opened = uv != nullptr ? wanted : abi::kDriverWaiterTsfn;
+  driver_ = *opened == abi::kDriverUvPoll ? make_uv_poll_driver(*uv) : make_waiter_driver(uv);
+  auto run = [](void* self, Look look) { static_cast<Env*>(self)->run_turn(look); };
+  return driver_->open({env_, loop, reactor_.get(), run, this});
+}
+
 // Runs when the environment ends, possibly in the middle of a dispatch (process.exit() in a handler).
 void Env::on_teardown(napi_async_cleanup_hook_handle, void* data) {
   auto* self = static_cast<Env*>(data);
   self->closing_ = true;
+  self->driver_->stop();
   self->reactor_->close();
-  self->driver_.close(
+  self->driver_->close(
       [](void* context) {
         auto* env = static_cast<Env*>(context);
         napi_async_destroy(env->env_, env->async_context_);
@@ -89,11 +104,13 @@ void Env::on_teardown(napi_async_cleanup_hook_handle, void* data) {
       self);
 }
 
-void Env::run_turn(bool poll) noexcept {
+void Env::run_turn(Look look) noexcept {
   if (closing_) return;
   Napi::HandleScope scope(env_);
-  reactor_->turn(poll);
-  if (!closing_) driver_.schedule();
+  in_turn_ = true;
+  reactor_->turn(look);
+  in_turn_ = false;
+  if (!closing_) driver_->schedule();
 }
 
 void Env::dispatch() noexcept {

@@ -3,8 +3,6 @@
 #pragma once
 
 #include <napi.h>
-#include <uv.h>
-
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -21,10 +19,15 @@ class Env final : public Host {
 
   // `hooks` has dispatch(): void, slabs: ArrayBuffer[] and views: Buffer[] (ours to clear), and gets the properties doubles and words (the connection
   // tables) now and whenever they grow. Returns the shared memory, or leaves a JavaScript exception.
-  Napi::Value open(Napi::Object hooks, uint64_t budget_bytes, bool debug);
+  // `driver`: abi::kDriver...; the shared memory's property `driver` says which it has become.
+  Napi::Value open(Napi::Object hooks, uint64_t budget_bytes, bool debug, int32_t driver);
   bool is_open() const noexcept { return reactor_ != nullptr && !closing_; }
   Reactor& reactor() noexcept { return *reactor_; }
-  Driver& driver() noexcept { return driver_; }
+  Driver& driver() noexcept { return *driver_; }
+  // Tells the driver that something has changed between turns; within one it looks at the end anyway.
+  void schedule() noexcept {
+    if (!in_turn_) driver_->schedule();
+  }
 
   // Keeps `bytes` alive until they are sent; kNoIndex when that fails.
   uint32_t pin(Napi::Value bytes) noexcept;
@@ -38,14 +41,15 @@ class Env final : public Host {
   void unpin(uint32_t id) noexcept override;
 
  private:
-  void run_turn(bool poll) noexcept;
+  void run_turn(Look look) noexcept;
+  int open_driver(int32_t wanted, int32_t* opened) noexcept;
   void* shared_array(Napi::Object into, const char* name, size_t bytes);
   Napi::Value fail(int error, const char* what);
   static void on_teardown(napi_async_cleanup_hook_handle handle, void* env);
 
   napi_env env_;
   std::unique_ptr<Reactor> reactor_;
-  Driver driver_;
+  std::unique_ptr<Driver> driver_;
   Napi::ObjectReference hooks_;
   Napi::FunctionReference dispatch_;
   Napi::ObjectReference slabs_;
@@ -60,6 +64,7 @@ class Env final : public Host {
   int32_t* control_ = nullptr;
   uint32_t rows_ = 0;
   bool closing_ = false;
+  bool in_turn_ = false;
 };
 
 }  // namespace edgewire

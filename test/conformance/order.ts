@@ -72,7 +72,8 @@ export function order(makePipe: MakePipe): void {
     })
     while (!done) {
       const count = randomInt(1, 400)
-      await send(a, patternAt(sent, count))
+      // When the last read is served, nobody reads on for the sender to go on.
+      await Promise.race([send(a, patternAt(sent, count)), all])
       sent += count
       if (randomInt(0, 3) === 0) await turn()
     }

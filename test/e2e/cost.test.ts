@@ -16,7 +16,7 @@ const messageBytes = 64
 const connections = 64
 const windowSeconds = 1.5
 
-type Report = Stats & { heapUsed: number; external: number; arrayBuffers: number }
+type Report = Omit<Stats, 'driver'> & { heapUsed: number; external: number; arrayBuffers: number }
 
 /** An echo server that reports its counters and, after a collection, its memory, for every line it is sent. */
 const server = (style: string) => `

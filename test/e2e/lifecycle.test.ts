@@ -131,6 +131,7 @@ describe.each(named)('%s: from inside a handler', (_, transport) => {
       })
       const peer = await connect(listener)
       peer.socket.end(randomBytes(500 * KiB))
+      await until('it has been served', () => seen.includes('data'))
       await allClosed(listener)
       await turn()
       expect(seen, act).toEqual(['data', 'close'])

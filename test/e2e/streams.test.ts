@@ -20,6 +20,7 @@ import {
   tcp4,
   transports,
   turn,
+  until,
   within,
 } from './harness.ts'
 
@@ -169,7 +170,7 @@ describe.each(mainTransports.map((transport) => [transport.name, transport] as c
     for (let i = 0; i < count; i++) {
       all.push(await connect(listener))
     }
-    expect(listener.stats().open).toBe(count)
+    await until('all are accepted', () => listener.stats().open === count)
     expect([...listener.connections].length).toBe(count)
     const messages = all.map((_, i) => Buffer.from(`${i}:`.padEnd(200, String(i))))
     all.forEach((peer, i) => void peer.socket.write(messages[i]!))

@@ -139,11 +139,11 @@ class JsHost final : public Host {
   void flush() {
     // Records that were left behind keep their bytes until the next dispatch, but not over a flush between turns.
     const bool left = control(abi::kControlCompletionHead) != control(abi::kControlCompletionTail);
-    left && !in_dispatch_ ? reactor.turn(false) : reactor.flush();
+    left && !in_dispatch_ ? reactor.turn(Look::kLater) : reactor.flush();
     after_commands();
   }
   void turn(bool poll) {
-    reactor.turn(poll);
+    reactor.turn(poll ? Look::kAlways : Look::kLater);
     after_commands();
   }
 

@@ -148,7 +148,7 @@ class ReactorTest : public testing::Test {
       for (Life* life : host->all_living()) host->abort(*life);
       return host->living_count() == 0;
     });
-    reactor().turn(true);
+    reactor().turn(Look::kAlways);
     for (const auto& life : host->lives) EXPECT_EQ(life->closed, 1) << "index " << life->index;
     EXPECT_EQ(reactor().connections().in_use(), 0u);
     EXPECT_EQ(reactor().pool().in_use_bytes(), 0u);
@@ -194,7 +194,7 @@ class ReactorTest : public testing::Test {
   // A turn, and as many more as the reactor asks for.
   void turns() {
     int count = 0;
-    do reactor().turn(true);
+    do reactor().turn(Look::kAlways);
     while (reactor().wants_turn() && ++count < 1'000);
     EXPECT_LT(count, 1'000) << "asks for turns without end";
   }
@@ -202,7 +202,7 @@ class ReactorTest : public testing::Test {
   bool turn_until(const std::function<bool()>& done) {
     const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(20);
     for (;;) {
-      reactor().turn(true);
+      reactor().turn(Look::kAlways);
       if (done()) return true;
       if (std::chrono::steady_clock::now() > limit) {
         ADD_FAILURE() << "waited in vain";

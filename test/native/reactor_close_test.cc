@@ -204,7 +204,7 @@ TEST_F(ReactorClose, ClosingTheReactorClosesEveryDescriptor) {
   reactor().close();
   EXPECT_EQ(reactor().pool().in_use_bytes(), 0u);
   EXPECT_EQ(reactor().connections().in_use(), 0u);
-  reactor().turn(true);
+  reactor().turn(Look::kAlways);
   reactor().flush();
   for (const auto& client : clients) {
     client->receive();

@@ -89,14 +89,14 @@ class ReactorFaults : public ReactorTest {
       case 8:
       case 9:
       case 10:
-      case 11: reactor().turn(below(8) != 0); break;
+      case 11: reactor().turn(below(8) != 0 ? Look::kAlways : Look::kLater); break;
       default: move_bytes(); break;
     }
   }
 
   void pass(uint64_t ms) {
     fake_now_ns += ms * 1'000'000;
-    reactor().turn(true);
+    reactor().turn(Look::kAlways);
   }
 
   void open_stream() {

@@ -351,7 +351,7 @@ TEST_F(ReactorRounds, AFloodDelaysAPingByAFewRoundsAtMost) {
   };
   for (int round = 0; round < 30; ++round) {
     for (size_t i = 0; i < kFloods; ++i) clients[i]->send(flood);
-    reactor().turn(true);
+    reactor().turn(Look::kAlways);
     ping.send("!");
     const int sent_at = host->dispatches;
     seen_at = 0;
@@ -373,7 +373,7 @@ TEST_F(ReactorRounds, ATurnEndsThoughTheFloodDoesNot) {
   for (int i = 0; i < 4; ++i) peer.send(flood);
   for (int turn = 0; turn < 20; ++turn) {
     in_turn = 0;
-    reactor().turn(true);
+    reactor().turn(Look::kAlways);
     EXPECT_LE(in_turn, uint64_t{Reactor::kRoundsPerTurn} * (Reactor::kReadBytesPerRound + kChunkBytes));
   }
 }

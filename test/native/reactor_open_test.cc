@@ -395,7 +395,7 @@ TEST_F(ReactorDial, AFinThatWasAskedForWhileDialingGoesOutWhenConnected) {
     Life& life = *host->dial(listener.address);
     if (with_bytes) host->write(life, "bytes");
     host->close_write(life);
-    reactor().turn(false);
+    reactor().turn(Look::kLater);
     const std::unique_ptr<Peer> peer = listener.accept();
     ASSERT_NE(peer, nullptr);
     turn_until([&] { return life.connected; });

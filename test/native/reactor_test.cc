@@ -135,8 +135,8 @@ TEST_F(ReactorBytes, APausedConnectionIsReadAgainWithoutANewEvent) {
   const double polls = host->metric(abi::kMetricPolls);
   host->set_interest(life, abi::kReadStream);
   EXPECT_TRUE(reactor().has_commands());
-  reactor().turn(false);
-  while (life.received.empty() && reactor().wants_turn()) reactor().turn(false);
+  reactor().turn(Look::kLater);
+  while (life.received.empty() && reactor().wants_turn()) reactor().turn(Look::kLater);
   EXPECT_EQ(life.received, "before");
   EXPECT_LE(host->metric(abi::kMetricPolls), polls + 2);
   peer.send(", after");
@@ -213,7 +213,7 @@ TEST_F(ReactorBytes, WhatLiesUnreadIsDeliveredAfterARefusedWrite) {
     // Before the poller is looked at: the write meets the reset first.
     host->set_interest(life, interest);
     host->write(life, "too late");
-    reactor().turn(false);
+    reactor().turn(Look::kLater);
     turn_until([&] { return life.closed != 0; });
     EXPECT_EQ(life.closed_op, abi::kOpWrite);
     EXPECT_TRUE(life.closed_errno == ECONNRESET || life.closed_errno == EPIPE) << life.closed_errno;
