@@ -6,7 +6,7 @@
 
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { dirname, join, relative } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -86,7 +86,19 @@ function verifyAll(list) {
     console.log(`verify:   ${target.name.padEnd(16)} ${problems.length === 0 ? facts : 'WRONG'}`)
     for (const problem of problems) console.log(`            ${problem}`)
   }
+  const known = ['SHA256SUMS', ...targets.map(({ file }) => file)]
+  for (const file of strays(known)) {
+    wrong++
+    console.log(`verify:   prebuilds/${file} is none of ours, and would be published`)
+  }
   if (wrong > 0) throw new Failure(`${wrong} problems`)
+}
+
+function strays(known) {
+  return readdirSync(join(root, 'prebuilds'), { recursive: true, withFileTypes: true })
+    .filter((entry) => !entry.isDirectory())
+    .map((entry) => relative(join(root, 'prebuilds'), join(entry.parentPath ?? entry.path, entry.name)))
+    .filter((file) => !known.includes(file))
 }
 
 /** What a release is compared with, in the format of sha256sum --check. */

@@ -120,4 +120,12 @@ try {
 assert.equal(stats().open, 0)
 assert.equal(stats().slabInUseBytes, 0)
 const seconds = ((performance.now() - start) / 1000).toFixed(1)
-console.log(`smoke: ok on Node ${process.versions.node} ${process.platform}-${process.arch} in ${seconds} s`)
+const where = `Node ${process.versions.node} ${process.platform}-${process.arch}`
+console.log(`smoke: ok with ${loaded()} on ${where} in ${seconds} s`)
+
+/** The addon's file as the loader has it: more than one would fit. */
+function loaded() {
+  process.report.excludeNetwork = true
+  const { sharedObjects } = process.report.getReport()
+  return sharedObjects.filter((path) => path.endsWith('.node')).map((path) => path.split('/').slice(-2).join('/'))
+}

