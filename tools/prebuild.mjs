@@ -6,7 +6,7 @@
 
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { dirname, join, relative } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -64,7 +64,9 @@ async function make(target) {
   mkdirSync(dirname(destination(target)), { recursive: true })
   renameSync(file, destination(target))
   const seconds = ((performance.now() - start) / 1000).toFixed(0)
-  console.log(`prebuild: ${target.name.padEnd(16)} ${options['check-reproducible'] ? 'twice the same, ' : ''}${seconds} s`)
+  console.log(
+    `prebuild: ${target.name.padEnd(16)} ${options['check-reproducible'] ? 'twice the same, ' : ''}${seconds} s`,
+  )
 }
 
 /** As many at a time as there are cores: zig compiles its C++ runtime, the longest part, on little more than one. */

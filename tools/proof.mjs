@@ -38,8 +38,12 @@ function requireTools() {
   if (packages.length > 0) throw new Error(`missing; on Debian: apt-get install ${packages.join(' ')}`)
 }
 
-/** Runs a program; returns its last line, or throws with all that it said. */
-function lastLine([command, ...args], env = {}) {
+/**
+ * Runs a program; returns its last line, or throws with all that it said.
+ * @param {string[]} line
+ */
+function lastLine(line, env = {}) {
+  const [command = '', ...args] = line
   const { status, signal, stdout, stderr, error } = spawnSync(command, args, {
     cwd: root,
     encoding: 'utf8',
@@ -74,20 +78,22 @@ function macOsExports(name, major) {
   return `not run: all ${imports.length} symbols that it expects are in Node ${version} for macOS`
 }
 
+/** @param {() => string} prove */
+const row = (name, where, prove) => ({ name, where, prove })
 const proofs = [
-  ...MAJORS.map((major) => ['linux-x64', `Node ${major}`, () => smoke('linux-x64', linuxX64(major))]),
-  ...MAJORS.map((major) => ['linux-arm64', `Node ${major}, qemu`, () => smoke('linux-arm64', linuxArm64(major))]),
-  ['linux-x64-musl', 'Node 26 linked with musl', () => smoke('linux-x64-musl', linuxX64Musl())],
-  ['linux-arm64-musl', "musl's loader, qemu", () => muslLoader('linux-arm64-musl')],
+  ...MAJORS.map((major) => row('linux-x64', `Node ${major}`, () => smoke('linux-x64', linuxX64(major)))),
+  ...MAJORS.map((major) => row('linux-arm64', `Node ${major}, qemu`, () => smoke('linux-arm64', linuxArm64(major)))),
+  row('linux-x64-musl', 'Node 26 linked with musl', () => smoke('linux-x64-musl', linuxX64Musl())),
+  row('linux-arm64-musl', "musl's loader, qemu", () => muslLoader('linux-arm64-musl')),
   ...['darwin-x64', 'darwin-arm64'].flatMap((name) =>
-    DARWIN_MAJORS.map((major) => [name, `symbols of Node ${major}`, () => macOsExports(name, major)]),
+    DARWIN_MAJORS.map((major) => row(name, `symbols of Node ${major}`, () => macOsExports(name, major))),
   ),
 ]
 
 requireTools()
 const table = new Table({ head: ['binary', 'where', 'result'], style: { head: [], border: [] } })
 let failed = 0
-for (const [name, where, prove] of proofs) {
+for (const { name, where, prove } of proofs) {
   process.stderr.write(`proof: ${name}, ${where}\n`)
   try {
     table.push([name, where, prove().replace('smoke: ok with ', 'ran: ')])

@@ -2,7 +2,7 @@
 // no headers of Node but those of the package in tools/cross, so the result depends on the clone alone.
 
 import { spawn } from 'node:child_process'
-import { cpSync, mkdirSync, openSync, closeSync, rmSync, symlinkSync } from 'node:fs'
+import { closeSync, cpSync, mkdirSync, openSync, rmSync, symlinkSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 
 const MAGIC_64 = 0xfeedfacf
-const ARCH = { 0x01000007: 'x64', 0x0100000c: 'arm64' }
+const ARCH = { 16777223: 'x64', 16777228: 'arm64' }
 const KIND = { 2: 'program', 6: 'shared library', 8: 'bundle' }
 const PLATFORM_MACOS = 1
 const HEADER_BYTES = 32
