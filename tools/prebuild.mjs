@@ -18,16 +18,26 @@ const LOG_TAIL_LINES = 60
 
 class Failure extends Error {}
 
-const { values: options, positionals } = parseArgs({
-  allowPositionals: true,
-  options: { 'check-reproducible': { type: 'boolean' }, verify: { type: 'boolean' } },
-})
+const { options, names: wantedNames } = readArguments()
+
+function readArguments() {
+  try {
+    const { values, positionals } = parseArgs({
+      allowPositionals: true,
+      options: { 'check-reproducible': { type: 'boolean' }, verify: { type: 'boolean' } },
+    })
+    return { options: values, names: positionals }
+  } catch (error) {
+    console.error(error.message)
+    process.exit(2)
+  }
+}
 
 function chosen() {
-  const unknown = positionals.filter((name) => !targets.some((target) => target.name === name))
+  const unknown = wantedNames.filter((name) => !targets.some((target) => target.name === name))
   const names = targets.map(({ name }) => name).join(', ')
   if (unknown.length > 0) throw new Failure(`there is no target ${unknown.join(', ')}; there are ${names}`)
-  return positionals.length === 0 ? targets : targets.filter(({ name }) => positionals.includes(name))
+  return wantedNames.length === 0 ? targets : targets.filter(({ name }) => wantedNames.includes(name))
 }
 
 const destination = (target) => join(root, 'prebuilds', target.file)

@@ -41,7 +41,7 @@ export function compiler() {
   return { command: zig, env: { ...process.env, ...zigCaches(join(cache, 'zig')) } }
 }
 
-/** What zig makes of its own sources (libc++, libc) is kept; what it makes of ours is not, so that a build is a build. */
+/** What zig makes of its own sources (libc++, libc) is kept. What it makes of ours is not: a build compiles. */
 function zigCaches(local) {
   return {
     ZIG_GLOBAL_CACHE_DIR: process.env.ZIG_GLOBAL_CACHE_DIR ?? join(root, '.cache', 'zig'),

@@ -9,7 +9,7 @@ import { compiler, cross, root } from './build.mjs'
 const folder = join(root, '.cache', 'proof')
 
 // The only Node linked with musl that npm has is inside pnpm's program for musl systems (MIT): Node 26 with a program
-// appended, as a "single executable application". One digit decides whether Node runs that program or what it is told to.
+// appended, as a "single executable application". One digit decides whether Node runs that or what it is told to.
 const MUSL_NODE = { package: '@pnpm/linuxstatic-x64', version: '11.21.0', file: 'pnpm' }
 const FUSE = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2:'
 

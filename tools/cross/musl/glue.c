@@ -27,7 +27,7 @@ size_t __strftime_l(char* into, size_t size, const char* format, const struct tm
 unsigned __cpu_model[4];
 int __cpu_indicator_init(void) { return 0; }
 
-// ---- locales: libstdc++ reads the character tables from glibc's structure, which musl's fits into the beginning of ----
+// ---- locales: libstdc++ reads character tables from glibc's structure; musl's fits into the beginning of it ---------
 
 struct glibc_locale {
   void* categories[13];
@@ -94,7 +94,7 @@ int __cxa_thread_atexit_impl(void (*run)(void*), void* object, void* library) {
   return pthread_setspecific(destructors, added);
 }
 
-// ---- unwinding: libgcc_s of GCC 12 asks glibc 2.35 for the library that an address lies in ---------------------------
+// ---- unwinding: libgcc_s of GCC 12 asks glibc 2.35 for the library that an address lies in --------------------------
 
 struct dl_find_object {
   unsigned long long flags;
@@ -132,7 +132,7 @@ int _dl_find_object(void* address, struct dl_find_object* found) {
   return dl_iterate_phdr(look_at, &search) == 1 ? 0 : -1;
 }
 
-// ---- std::string::_M_replace_cold of GCC 13: the case of replace() in which source and destination may overlap -------
+// ---- std::string::_M_replace_cold of GCC 13: the case of replace() in which source and destination may overlap ------
 
 void _ZNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEE15_M_replace_coldEPcmPKcmm(void* self, char* at, size_t old,
                                                                                      const char* with, size_t length,
