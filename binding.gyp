@@ -23,10 +23,11 @@
       'native/core/reactor_commands.cc',
     ],
     'conditions': [
+      # gyp's OS is the one that it runs on: a cross-build says which poller it wants.
       ['OS=="mac"', {
-        'poller_sources': ['native/core/poller_kqueue.cc'],
+        'edgewire_poller%': 'kqueue',
       }, {
-        'poller_sources': ['native/core/poller_epoll.cc'],
+        'edgewire_poller%': 'epoll',
       }],
     ],
     'node_sources': [
@@ -85,7 +86,7 @@
       'type': 'static_library',
       'product_prefix': 'lib',
       'product_extension': 'a',
-      'sources': ['<@(core_sources)', '<@(poller_sources)'],
+      'sources': ['<@(core_sources)', 'native/core/poller_<(edgewire_poller).cc'],
       'cflags': ['-O2'],
       'cflags_cc': ['-fno-exceptions', '-fno-rtti'],
     },
@@ -136,7 +137,7 @@
           'product_prefix': '',
           'product_extension': '',
           'dependencies': ['edgewire_gtest'],
-          'sources': ['<@(core_sources)', '<@(poller_sources)', '<@(core_test_sources)'],
+          'sources': ['<@(core_sources)', 'native/core/poller_<(edgewire_poller).cc', '<@(core_test_sources)'],
           'include_dirs': ['<(gtest_dir)/include'],
           'cflags': ['<@(sanitizer_cflags)'],
           'cflags_cc!': ['-fno-exceptions', '-fno-rtti'],

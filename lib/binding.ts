@@ -1,5 +1,6 @@
 // The only place that loads the addon. What the exports do is said in native/node/binding.cc.
 
+import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import { AbiVersion } from './abi.js'
@@ -75,6 +76,13 @@ function checkRuntime(): void {
   }
 }
 
+/** node-gyp-build takes Alpine for the only system with musl, and anything else for glibc unless LIBC says otherwise. */
+function isUnnamedMusl(): boolean {
+  if (process.platform !== 'linux' || process.env.LIBC !== undefined || existsSync('/etc/alpine-release')) return false
+  const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } }
+  return header.glibcVersionRuntime === undefined
+}
+
 function load(): Binding {
   checkRuntime()
   const require = createRequire(import.meta.url)
@@ -85,7 +93,9 @@ function load(): Binding {
   } catch (cause) {
     throw unsupported(
       `no binary of edgewire fits ${process.platform}-${process.arch} with Node.js ${process.versions.node}; ` +
-        'build one with `npx node-gyp rebuild` in the folder of the package',
+        (isUnnamedMusl()
+          ? 'this Node is linked with musl: set LIBC=musl in its environment'
+          : 'build one with `npx node-gyp rebuild` in the folder of the package'),
       cause,
     )
   }
