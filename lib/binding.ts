@@ -87,11 +87,10 @@ function load(): Binding {
   try {
     addon = loadAddon(fileURLToPath(new URL('..', import.meta.url)))
   } catch (cause) {
-    throw unsupported(
-      `no binary of edgewire fits ${process.platform}-${process.arch} with Node.js ${process.versions.node}; ` +
-        'build one with `npx node-gyp rebuild` in the folder of the package',
-      cause,
-    )
+    const machine = `${process.platform}-${process.arch} with Node.js ${process.versions.node}`
+    const loads = (cause as NodeJS.ErrnoException).code !== 'ERR_DLOPEN_FAILED'
+    const problem = loads ? 'no binary of edgewire fits' : 'the binary of edgewire does not load on'
+    throw unsupported(`${problem} ${machine}; build one with \`npx edgewire build\``, cause)
   }
   if (addon.abiVersion !== AbiVersion) {
     throw unsupported(
