@@ -36,7 +36,7 @@ export function build(): void {
 function compile(folder: string): string {
   writeFileSync(join(folder, 'package.json'), JSON.stringify({ private: true, dependencies: tools() }))
   const install = ['install', '--ignore-scripts', '--no-package-lock', '--no-audit', '--no-fund', '--loglevel=error']
-  const npm = process.env['npm_execpath']
+  const npm = process.env.npm_execpath
   if (npm?.endsWith('npm-cli.js')) run(folder, process.execPath, [npm, ...install])
   else run(folder, 'npm', install)
   const gyp = join(folder, 'node_modules', 'node-gyp', 'bin', 'node-gyp.js')

@@ -29,7 +29,7 @@ export function must(cwd: string, command: string, args: string[], env?: NodeJS.
 }
 
 function inPath(command: string): string {
-  const found = (process.env['PATH'] ?? '').split(delimiter).map((folder) => join(folder, command))
+  const found = (process.env.PATH ?? '').split(delimiter).map((folder) => join(folder, command))
   const path = found.find(existsSync)
   if (path === undefined) throw new Error(`${command} is not in PATH`)
   return realpathSync(path)
@@ -46,7 +46,9 @@ export function bareEnvironment(folder: string): NodeJS.ProcessEnv {
   symlinkSync(process.execPath, join(bin, 'node'))
   for (const command of ['npm', 'npx', 'sh']) symlinkSync(inPath(command), join(bin, command))
   registry ??= must(folder, 'npm', ['config', 'get', 'registry']).stdout.trim()
-  const passed = Object.entries(process.env).filter(([name]) => /^(https?_proxy|no_proxy|node_extra_ca_certs)$/i.test(name))
+  const passed = Object.entries(process.env).filter(([name]) =>
+    /^(https?_proxy|no_proxy|node_extra_ca_certs)$/i.test(name),
+  )
   return {
     ...Object.fromEntries(passed),
     PATH: bin,

@@ -20,7 +20,7 @@ declare module 'vitest' {
 export default function setup({ provide }: TestProject) {
   if (!existsSync(join(root, 'test', 'install', 'node_modules')))
     throw new Error('run `npm ci --ignore-scripts` in test/install first')
-  const given = process.env['EDGEWIRE_TARBALL']
+  const given = process.env.EDGEWIRE_TARBALL
   if (given !== undefined) {
     provide('tarball', resolve(given))
     provide('complete', true)

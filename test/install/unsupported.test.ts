@@ -52,10 +52,10 @@ describe('a platform without a binary', () => {
   test('npx edgewire build makes one, which the loader finds', async () => {
     const project = new Project()
     project.install('npm', [], without)
-    project.env['PATH'] = process.env['PATH']
+    project.env.PATH = process.env.PATH
     const { code, output } = project.run('npx', 'edgewire', 'build')
     expect(code, output).toBe(0)
-    const left = readdirSync(project.env['TMPDIR'] ?? '').filter((name) => name.startsWith('edgewire-build-'))
+    const left = readdirSync(project.env.TMPDIR ?? '').filter((name) => name.startsWith('edgewire-build-'))
     expect(left).toEqual([])
     await expectEchoFrom(project.start([project.write('server.mjs', echoServer())]))
   })
