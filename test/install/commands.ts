@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, realpathSync, symlinkSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 
-const RUN_MS = 100_000
+const RUN_MS = 240_000
 
 export interface Outcome {
   code: number | null

@@ -18,7 +18,9 @@ const bun = `bun-${process.platform}-${process.arch === 'arm64' ? 'aarch64' : pr
 const commands = {
   npm: ['npm'],
   npx: ['npx'],
-  pnpm: ['node', join(modules, 'pnpm', 'bin', 'pnpm.mjs')],
+  pnpm: ['node', join(modules, 'pnpm', 'bin', 'pnpm.cjs')],
+  // The program alone: the package pnpm 12 wants one for every platform in the lock file, which not every mirror has.
+  'pnpm 12': [join(modules, '@pnpm', 'exe.linux-x64', 'pnpm')],
   yarn: ['node', join(modules, '@yarnpkg', 'cli-dist', 'bin', 'yarn.js')],
   bun: [join(modules, '@oven', bun, 'bin', 'bun')],
 }
