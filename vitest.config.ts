@@ -6,6 +6,8 @@ const TEST_TIMEOUT_MS = 30_000
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    // Needs the registry, and has a configuration of its own: `.ci/run install`.
+    exclude: ['**/node_modules/**', 'test/install/**'],
     // A process per file: what a test leaks, or crashes, is its own.
     pool: 'forks',
     maxWorkers: 2,

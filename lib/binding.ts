@@ -91,13 +91,13 @@ function load(): Binding {
   try {
     addon = loadAddon(fileURLToPath(new URL('..', import.meta.url)))
   } catch (cause) {
-    throw unsupported(
-      `no binary of edgewire fits ${process.platform}-${process.arch} with Node.js ${process.versions.node}; ` +
-        (isUnnamedMusl()
-          ? 'this Node is linked with musl: set LIBC=musl in its environment'
-          : 'build one with `npx node-gyp rebuild` in the folder of the package'),
-      cause,
-    )
+    const machine = `${process.platform}-${process.arch} with Node.js ${process.versions.node}`
+    const loads = (cause as NodeJS.ErrnoException).code !== 'ERR_DLOPEN_FAILED'
+    const problem = loads ? 'no binary of edgewire fits' : 'the binary of edgewire does not load on'
+    const advice = isUnnamedMusl()
+      ? 'this Node is linked with musl: set LIBC=musl in its environment'
+      : 'build one with `npx edgewire build`'
+    throw unsupported(`${problem} ${machine}; ${advice}`, cause)
   }
   if (addon.abiVersion !== AbiVersion) {
     throw unsupported(

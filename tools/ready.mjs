@@ -110,7 +110,7 @@ function typescript() {
 /** A module that was renamed or removed in lib/ must not live on in dist/. */
 function removeOrphans() {
   for (const file of filesUnder('dist')) {
-    const source = file.replace(/^dist/, 'lib').replace(/(\.d\.ts|\.js)(\.map)?$/, '.ts')
+    const source = file.replace(/^dist/, 'lib').replace(/(\.d\.ts|\.js)$/, '.ts')
     if (!existsSync(at(source))) rmSync(at(file))
   }
 }

@@ -3,8 +3,9 @@
 
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
-import { NetError } from '../index.js'
-import { type EchoOptions, echo } from './echo.js'
+import { NetError } from '../errors.js'
+import { build } from './build.js'
+import type { EchoOptions } from './echo.js'
 
 const ExitBadUse = 2
 const ExitFailure = 1
@@ -33,7 +34,16 @@ program
   .option('--port <number>', 'port to listen on, 0 for any free one', port, 7000)
   .option('--path <socket>', 'Unix socket to listen on, instead of host and port')
   .addOption(new Option('--style <style>', 'how the echo is written').choices(['handlers', 'task']).default('handlers'))
-  .action((options: EchoOptions) => echo(options))
+  .action(async (options: EchoOptions) => {
+    // It loads the addon, which the other commands must do without.
+    const { echo } = await import('./echo.js')
+    await echo(options)
+  })
+
+program
+  .command('build')
+  .description('compiles the addon on this machine, for when no published binary fits it')
+  .action(build)
 
 try {
   await program.parseAsync()

@@ -22,9 +22,9 @@ export class Program {
   private stderr = ''
   private onOutput: (() => void) | undefined
 
-  constructor(args: string[], env: Record<string, string> = {}) {
+  constructor(args: string[], env: Record<string, string> = {}, cwd = root) {
     const stdio: ['ignore', 'pipe', 'pipe'] = ['ignore', 'pipe', 'pipe']
-    const child = spawn(process.execPath, args, { cwd: root, env: { ...process.env, ...env }, stdio })
+    const child = spawn(process.execPath, args, { cwd, env: { ...process.env, ...env }, stdio })
     this.child = child
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       this.stdout += text

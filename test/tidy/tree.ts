@@ -11,7 +11,7 @@ export const read = (path: string) => readFileSync(join(root, path), 'utf8')
 export const linesOf = (path: string) => read(path).replace(/\n$/, '').split('\n')
 export const exists = (path: string) => existsSync(join(root, path))
 
-const GENERATED = new Set(['node_modules', 'build', 'dist', 'prebuilds', 'coverage', '.git', '.cache'])
+const GENERATED = new Set(['node_modules', 'build', 'dist', 'prebuilds', 'source', 'coverage', '.git', '.cache'])
 const BINARY = /\.(png|gif|ico|node|o|a|wasm)$/
 
 /** What is in the repository or would be added to it; without git (an unpacked archive) all but what is generated. */
