@@ -12,8 +12,8 @@ const MACOS_MINIMUM = 'macOS 11.0'
 // How Node knows an addon: N-API 8 registers by name.
 const EXPORTS = ['napi_register_module_v1', 'node_api_module_get_api_version_v1']
 
-// What the process that loads the addon must provide: Node-API, which keeps its promises across Node versions.
-const HOST_SYMBOL = /^(napi|node_api|uv)_/
+// What the process that loads the addon must provide: Node-API only. libuv is looked up at run time.
+const HOST_SYMBOL = /^(napi|node_api)_/
 
 // zig's linker for macOS cannot be given a list of exports. Visibility hides all but these: operator new and delete of
 // the C++ runtime, which must stay replaceable, and what every library has.
