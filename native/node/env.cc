@@ -73,6 +73,10 @@ Napi::Value Env::open(Napi::Object hooks, uint64_t budget_bytes, bool debug, int
   shared.Set("driver", Napi::Number::New(env, driver));
 
   resource_ = Napi::Persistent(Napi::Object::New(env));
+  if (driver == abi::kDriverWaiterTsfn) {
+    napi_add_env_cleanup_hook(env_, on_teardown_at_once, this);
+    return shared;
+  }
   napi_async_init(env_, resource_.Value(), Napi::String::New(env, "edgewire"), &async_context_);
   napi_add_async_cleanup_hook(env_, on_teardown, this, &teardown_);
   return shared;
@@ -92,16 +96,23 @@ int Env::open_driver(int32_t wanted, int32_t* opened) noexcept {
 // Runs when the environment ends, possibly in the middle of a dispatch (process.exit() in a handler).
 void Env::on_teardown(napi_async_cleanup_hook_handle, void* data) {
   auto* self = static_cast<Env*>(data);
-  self->closing_ = true;
-  self->driver_->stop();
-  self->reactor_->close();
-  self->driver_->close(
-      [](void* context) {
-        auto* env = static_cast<Env*>(context);
-        napi_async_destroy(env->env_, env->async_context_);
-        napi_remove_async_cleanup_hook(env->teardown_);
-      },
-      self);
+  self->tear_down([](void* context) {
+    auto* env = static_cast<Env*>(context);
+    napi_async_destroy(env->env_, env->async_context_);
+    napi_remove_async_cleanup_hook(env->teardown_);
+  });
+}
+
+// For a driver that closes at once, in runtimes that are not Node: Deno dies of the two calls above.
+void Env::on_teardown_at_once(void* data) {
+  static_cast<Env*>(data)->tear_down([](void*) {});
+}
+
+void Env::tear_down(Driver::Closed closed) noexcept {
+  closing_ = true;
+  driver_->stop();
+  reactor_->close();
+  driver_->close(closed, this);
 }
 
 void Env::run_turn(Look look) noexcept {

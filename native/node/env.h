@@ -46,6 +46,8 @@ class Env final : public Host {
   void* shared_array(Napi::Object into, const char* name, size_t bytes);
   Napi::Value fail(int error, const char* what);
   static void on_teardown(napi_async_cleanup_hook_handle handle, void* env);
+  static void on_teardown_at_once(void* env);
+  void tear_down(Driver::Closed closed) noexcept;
 
   napi_env env_;
   std::unique_ptr<Reactor> reactor_;
