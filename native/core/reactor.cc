@@ -114,8 +114,10 @@ void Reactor::flush() noexcept {
     update_clock();
   }
   execute_commands();
+  if (in_turn_) return;
   // Data that JavaScript has not taken yet still names chunks.
-  if (!in_turn_ && completions_.empty()) release_phase();
+  if (completions_.empty()) release_phase();
+  upkeep_phase();
 }
 
 bool Reactor::looks(Look look, int round) const noexcept {
