@@ -168,8 +168,8 @@
           'cflags': ['<@(sanitizer_cflags)'],
           'cflags_cc!': ['-fno-exceptions', '-fno-rtti'],
           'ldflags': ['<@(sanitizers)', '<@(whole_archives)'],
-          'libraries': ['<@(whole_archives_end)'],
           'conditions': [
+            ['OS!="mac"', {'libraries': ['<@(whole_archives_end)']}],
             ['edgewire_poller=="kqueue"', {'sources': ['<@(kqueue_test_sources)']}],
           ],
           'xcode_settings': {
