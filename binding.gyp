@@ -7,9 +7,17 @@
   'variables': {
     'edgewire_dev%': 0,
 
-    # native/core: knows neither Node-API nor libuv. The operating system picks the poller's file.
+    # gyp's OS is where the build runs: one for another system says -Dedgewire_poller=kqueue.
+    'variables': {
+      'conditions': [
+        ['OS=="mac"', {'edgewire_poller%': 'kqueue'}, {'edgewire_poller%': 'epoll'}],
+      ],
+    },
+    'edgewire_poller%': '<(edgewire_poller)',
+
+    # native/core: knows neither Node-API nor libuv. sys.cc has what differs between systems besides the poller.
+    'system_sources': ['native/core/sys.cc'],
     'core_sources': [
-      'native/core/sys.cc',
       'native/core/sockaddr.cc',
       'native/core/slab.cc',
       'native/core/timer_wheel.cc',
@@ -23,11 +31,10 @@
       'native/core/reactor_commands.cc',
     ],
     'conditions': [
-      # gyp's OS is the one that it runs on: a cross-build says which poller it wants.
-      ['OS=="mac"', {
-        'edgewire_poller%': 'kqueue',
+      ['edgewire_poller=="kqueue"', {
+        'poller_sources': ['native/core/poller_kqueue.cc'],
       }, {
-        'edgewire_poller%': 'epoll',
+        'poller_sources': ['native/core/poller_epoll.cc'],
       }],
     ],
     'node_sources': [
@@ -45,11 +52,18 @@
       'test/native/ring_test.cc',
       'test/native/conn_table_test.cc',
       'test/native/out_queue_test.cc',
+      'test/native/poller_test.cc',
+      'test/native/sys_test.cc',
       'test/native/reactor_test.cc',
       'test/native/reactor_close_test.cc',
       'test/native/reactor_open_test.cc',
       'test/native/reactor_limits_test.cc',
-      'test/native/reactor_fault_test.cc',
+    ],
+    # Those that see which queue is behind the poller.
+    'poller_test_sources': ['test/native/reactor_fault_test.cc'],
+    'kqueue_test_sources': [
+      'test/native/poller_kqueue_test.cc',
+      'test/native/kqueue/facts_test.cc',
     ],
     'load_sources': [
       'bench/load_main.cc',
@@ -86,7 +100,7 @@
       'type': 'static_library',
       'product_prefix': 'lib',
       'product_extension': 'a',
-      'sources': ['<@(core_sources)', 'native/core/poller_<(edgewire_poller).cc'],
+      'sources': ['<@(core_sources)', '<@(system_sources)', '<@(poller_sources)'],
       'cflags': ['-O2'],
       'cflags_cc': ['-fno-exceptions', '-fno-rtti'],
     },
@@ -100,7 +114,7 @@
       'cflags_cc': ['-fno-exceptions', '-fno-rtti'],
       'conditions': [
         # dlsym and pthread_create, where the C library has them in files of their own (glibc before 2.34).
-        ['OS=="linux"', {'libraries': ['-ldl', '-lpthread']}],
+        ['edgewire_poller=="epoll"', {'libraries': ['-ldl', '-lpthread']}],
       ],
     },
   ],
@@ -111,6 +125,9 @@
         'gtest_dir': '<!(node -p "require(\'path\').relative(\'.\', require.resolve(\'@xpack-3rd-party/googletest/package.json\') + \'/../googletest\')")',
         # Both sanitizers in one binary; the first finding ends the run.
         'sanitizers': ['-fsanitize=address,undefined', '-fno-sanitize-recover=undefined'],
+        # A test registers itself from a file of the library that nothing else refers to.
+        'whole_archives': ['-Wl,--whole-archive'],
+        'whole_archives_end': ['-Wl,--no-whole-archive'],
         'sanitizer_cflags': ['<@(sanitizers)', '-O1', '-g', '-fno-omit-frame-pointer'],
       },
       'targets': [
@@ -131,24 +148,71 @@
           },
         },
         {
-          # The core once more, with the sanitizers compiled in, and its property tests.
-          'target_name': 'edgewire_core_test',
-          'type': 'executable',
-          'product_prefix': '',
-          'product_extension': '',
-          'dependencies': ['edgewire_gtest'],
-          'sources': ['<@(core_sources)', 'native/core/poller_<(edgewire_poller).cc', '<@(core_test_sources)'],
+          # The core once more, with the sanitizers compiled in, and its property tests: all that is the same whichever
+          # poller is behind it.
+          'target_name': 'edgewire_core_tests',
+          'type': 'static_library',
+          'product_prefix': 'lib',
+          'product_extension': 'a',
+          'sources': ['<@(core_sources)', '<@(core_test_sources)'],
           'include_dirs': ['<(gtest_dir)/include'],
           'cflags': ['<@(sanitizer_cflags)'],
           'cflags_cc!': ['-fno-exceptions', '-fno-rtti'],
-          'ldflags': ['<@(sanitizers)'],
           'xcode_settings': {
             'OTHER_CFLAGS': ['<@(sanitizer_cflags)'],
-            'OTHER_LDFLAGS': ['<@(sanitizers)'],
             'GCC_ENABLE_CPP_EXCEPTIONS': 'YES',
             'GCC_ENABLE_CPP_RTTI': 'YES',
           },
         },
+        {
+          # The tests with this system's poller.
+          'target_name': 'edgewire_core_test',
+          'type': 'executable',
+          'product_prefix': '',
+          'product_extension': '',
+          'dependencies': ['edgewire_gtest', 'edgewire_core_tests'],
+          'sources': ['<@(system_sources)', '<@(poller_sources)', '<@(poller_test_sources)'],
+          'include_dirs': ['<(gtest_dir)/include'],
+          'cflags': ['<@(sanitizer_cflags)'],
+          'cflags_cc!': ['-fno-exceptions', '-fno-rtti'],
+          'ldflags': ['<@(sanitizers)', '<@(whole_archives)'],
+          'conditions': [
+            ['OS!="mac"', {'libraries': ['<@(whole_archives_end)']}],
+            ['edgewire_poller=="kqueue"', {'sources': ['<@(kqueue_test_sources)']}],
+          ],
+          'xcode_settings': {
+            'OTHER_CFLAGS': ['<@(sanitizer_cflags)'],
+            'OTHER_LDFLAGS': ['<@(sanitizers)', '-Wl,-all_load'],
+            'GCC_ENABLE_CPP_EXCEPTIONS': 'YES',
+            'GCC_ENABLE_CPP_RTTI': 'YES',
+          },
+        },
+      ],
+      'conditions': [
+        ['OS=="linux"', {
+          'targets': [
+            {
+              # The same tests with poller_kqueue.cc, on a kqueue of the tests' own: test/native/kqueue.
+              'target_name': 'edgewire_core_kqueue_test',
+              'type': 'executable',
+              'product_prefix': '',
+              'product_extension': '',
+              'dependencies': ['edgewire_gtest', 'edgewire_core_tests'],
+              'sources': [
+                '<@(system_sources)',
+                'native/core/poller_kqueue.cc',
+                'test/native/kqueue/kqueue.cc',
+                '<@(poller_test_sources)',
+                '<@(kqueue_test_sources)',
+              ],
+              'include_dirs': ['<(gtest_dir)/include', 'test/native/kqueue'],
+              'cflags': ['<@(sanitizer_cflags)'],
+              'cflags_cc!': ['-fno-exceptions', '-fno-rtti'],
+              'ldflags': ['<@(sanitizers)', '<@(whole_archives)'],
+              'libraries': ['<@(whole_archives_end)'],
+            },
+          ],
+        }],
       ],
     }],
     ['edgewire_dev==1 and OS=="linux"', {

@@ -57,7 +57,11 @@ function nativeTargets() {
     targets.push({ name: 'edgewire_load', file: 'edgewire-load' })
     targets.push({ name: 'edgewire_floor', file: 'edgewire-floor' })
   }
-  if (withTests) targets.push({ name: 'edgewire_core_test', file: 'edgewire_core_test' })
+  if (withTests) {
+    targets.push({ name: 'edgewire_core_test', file: 'edgewire_core_test' })
+    // The kqueue poller over a kqueue of the tests' own; on macOS the first binary has the real one.
+    if (onLinux) targets.push({ name: 'edgewire_core_kqueue_test', file: 'edgewire_core_kqueue_test' })
+  }
   return targets
 }
 

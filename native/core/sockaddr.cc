@@ -4,6 +4,7 @@
 #include <net/if.h>
 #include <netinet/in.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -11,6 +12,12 @@
 
 namespace edgewire {
 namespace {
+
+#ifdef __linux__
+constexpr bool kHasAbstractNames = true;
+#else
+constexpr bool kHasAbstractNames = false;
+#endif
 
 int zone_index(const char* zone) noexcept {
   unsigned int index = if_nametoindex(zone);
@@ -56,6 +63,7 @@ int address_from_path(const char* path, size_t bytes, SocketAddress* into) noexc
   *into = SocketAddress{};
   if (bytes == 0) return -EINVAL;
   bool abstract = path[0] == 0;
+  if (abstract && !kHasAbstractNames) return -EINVAL;
   if (bytes + (abstract ? 0 : 1) > kUnixPathBytesMax) return -ENAMETOOLONG;
   auto* address = reinterpret_cast<sockaddr_un*>(&into->storage);
   address->sun_family = AF_UNIX;
@@ -63,6 +71,16 @@ int address_from_path(const char* path, size_t bytes, SocketAddress* into) noexc
   // unix(7): a path's length counts its terminating zero; of an abstract name every byte counts, zeros too.
   into->length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + bytes + (abstract ? 0 : 1));
   return 0;
+}
+
+std::string_view unix_path(const SocketAddress& address) noexcept {
+  size_t head = offsetof(sockaddr_un, sun_path);
+  if (address.family() != AF_UNIX || address.length <= head) return "";
+  const char* path = reinterpret_cast<const sockaddr_un*>(&address.storage)->sun_path;
+  size_t bytes = std::min<size_t>(address.length - head, kUnixPathBytesMax);
+  // macOS gives a socket without a name as a row of zeros.
+  if (path[0] == 0 && !kHasAbstractNames) return "";
+  return {path, path[0] == 0 ? bytes : strnlen(path, bytes)};
 }
 
 CompactAddress compact(const SocketAddress& address) noexcept {

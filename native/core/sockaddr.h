@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace edgewire {
 
@@ -32,8 +33,10 @@ constexpr size_t kUnixPathBytesMax = sizeof(sockaddr_un::sun_path);
 
 // 0, or -EINVAL when `text` is not a numeric IPv4 or IPv6 address ("fe80::1%eth0" has a zone).
 int address_from_ip(const char* text, uint16_t port, SocketAddress* into) noexcept;
-// A path, or on Linux an abstract name when the first byte is zero. 0, -EINVAL when empty, -ENAMETOOLONG.
+// A path, or on Linux an abstract name when the first byte is zero. 0, -EINVAL when empty or unknown to the system, -ENAMETOOLONG.
 int address_from_path(const char* path, size_t bytes, SocketAddress* into) noexcept;
+// The other way: up to the terminating zero; of an abstract name every byte counts. Empty for a socket without a name.
+std::string_view unix_path(const SocketAddress& address) noexcept;
 
 CompactAddress compact(const SocketAddress& address) noexcept;
 

@@ -18,6 +18,14 @@
 #include <sys/eventfd.h>
 #endif
 
+// macOS has kqueue, and so has a test on Linux that brings its own (test/native/kqueue).
+#if __has_include(<sys/event.h>)
+#include <sys/event.h>
+#define EDGEWIRE_HAS_KQUEUE 1
+#else
+#define EDGEWIRE_HAS_KQUEUE 0
+#endif
+
 namespace edgewire {
 namespace {
 
@@ -33,10 +41,19 @@ int set_flags(int fd) noexcept {
   return ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
 }
 
+uint64_t read_clock(clockid_t clock) noexcept {
+  timespec now;
+  ::clock_gettime(clock, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
+}
+
 #ifdef __linux__
 
 constexpr int kSendFlags = MSG_NOSIGNAL;
 constexpr int kKeepAliveDelay = TCP_KEEPIDLE;
+constexpr int kDiscard = MADV_DONTNEED;
+
+int send_errno() noexcept { return errno; }
 
 int unsent_bytes(int fd) noexcept {
   int bytes = 0;
@@ -58,22 +75,42 @@ int wait_epoll(int epoll_fd, epoll_event* events, int capacity, int timeout_ms) 
 }
 int create_eventfd() noexcept { return or_errno(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)); }
 
+int adopt_fd(int fd) noexcept { return set_flags(fd); }
+
+uint64_t monotonic_ns() noexcept { return read_clock(CLOCK_MONOTONIC); }
+
 #else
 
 // Without MSG_NOSIGNAL the socket itself carries the wish (SO_NOSIGPIPE).
 constexpr int kSendFlags = 0;
 constexpr int kKeepAliveDelay = TCP_KEEPALIVE;
+// MADV_DONTNEED only makes pages likelier to be swapped out (madvise(2) on macOS).
+constexpr int kDiscard = MADV_FREE;
 
+// A socket that is just being torn down answers a send with EPROTOTYPE, and the next one with EPIPE (libuv's stream.c
+// has met it): it is the same news.
+int send_errno() noexcept { return errno == EPROTOTYPE ? EPIPE : errno; }
+
+// SO_NWRITE is what the send buffer holds, without the FIN that stands behind it.
 int unsent_bytes(int fd) noexcept {
   int bytes = 0;
   socklen_t length = sizeof bytes;
-  return ::getsockopt(fd, SOL_SOCKET, SO_NWRITE, &bytes, &length) < 0 ? -errno : bytes;
+  if (::getsockopt(fd, SOL_SOCKET, SO_NWRITE, &bytes, &length) < 0) return -errno;
+  return bytes > 0 ? bytes + 1 : 0;
+}
+
+int adopt_fd(int fd) noexcept {
+  int on = 1;
+  int error = set_flags(fd);
+  if (error < 0 || ::setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on) == 0) return error;
+  // EINVAL: both directions are shut already, the peer was quicker than we (setsockopt(2) on macOS). What it sent may
+  // still lie there, so the socket is served like any other. An accepted one has inherited the option from its listener
+  // (sonewconn() in xnu/bsd/kern/uipc_socket2.c).
+  return errno == EINVAL ? 0 : -errno;
 }
 
 int prepare_socket(int fd) noexcept {
-  int on = 1;
-  int error = set_flags(fd);
-  if (error == 0 && ::setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on) < 0) error = -errno;
+  int error = adopt_fd(fd);
   if (error == 0) return fd;
   ::close(fd);
   return error;
@@ -91,6 +128,32 @@ int control_epoll(int, int, int, epoll_event*) noexcept { return -ENOSYS; }
 int wait_epoll(int, epoll_event*, int, int) noexcept { return -ENOSYS; }
 int create_eventfd() noexcept { return -ENOSYS; }
 
+// libuv's clock on macOS, mach_continuous_time(); CLOCK_MONOTONIC counts from another instant there.
+uint64_t monotonic_ns() noexcept { return read_clock(CLOCK_MONOTONIC_RAW); }
+
+#endif
+
+#if EDGEWIRE_HAS_KQUEUE
+
+int create_kqueue() noexcept {
+  int fd = ::kqueue();
+  if (fd < 0) return -errno;
+  // Not set_flags(): a queue has no O_NONBLOCK.
+  if (::fcntl(fd, F_SETFD, FD_CLOEXEC) == 0) return fd;
+  int error = -errno;
+  ::close(fd);
+  return error;
+}
+int call_kevent(int queue_fd, const KqueueEvent* changes, int change_count, KqueueEvent* events, int capacity,
+                const timespec* timeout) noexcept {
+  return or_errno(::kevent(queue_fd, changes, change_count, events, capacity, timeout));
+}
+
+#else
+
+int create_kqueue() noexcept { return -ENOSYS; }
+int call_kevent(int, const KqueueEvent*, int, KqueueEvent*, int, const timespec*) noexcept { return -ENOSYS; }
+
 #endif
 
 int bind_to(int fd, const sockaddr* address, socklen_t length) noexcept {
@@ -104,13 +167,15 @@ int shutdown_write(int fd) noexcept { return or_errno(::shutdown(fd, SHUT_WR)); 
 int close_fd(int fd) noexcept { return or_errno(::close(fd)); }
 ssize_t receive(int fd, void* into, size_t bytes) noexcept { return or_errno(::recv(fd, into, bytes, 0)); }
 ssize_t send_bytes(int fd, const void* data, size_t bytes) noexcept {
-  return or_errno(::send(fd, data, bytes, kSendFlags));
+  ssize_t sent = ::send(fd, data, bytes, kSendFlags);
+  return sent < 0 ? -send_errno() : sent;
 }
 ssize_t send_pieces(int fd, const iovec* pieces, int count) noexcept {
   msghdr message{};
   message.msg_iov = const_cast<iovec*>(pieces);
   message.msg_iovlen = static_cast<decltype(message.msg_iovlen)>(count);
-  return or_errno(::sendmsg(fd, &message, kSendFlags));
+  ssize_t sent = ::sendmsg(fd, &message, kSendFlags);
+  return sent < 0 ? -send_errno() : sent;
 }
 int get_option(int fd, int level, int name, int* value) noexcept {
   socklen_t length = sizeof *value;
@@ -135,12 +200,6 @@ int unread_bytes(int fd) noexcept {
 int open_null() noexcept { return or_errno(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
 int unlink_path(const char* path) noexcept { return or_errno(::unlink(path)); }
 
-uint64_t read_clock(clockid_t clock) noexcept {
-  timespec now;
-  ::clock_gettime(clock, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
-}
-uint64_t monotonic_ns() noexcept { return read_clock(CLOCK_MONOTONIC); }
 uint64_t epoch_ns() noexcept { return read_clock(CLOCK_REALTIME); }
 
 }  // namespace
@@ -161,7 +220,7 @@ SysTable real_sys() noexcept {
       .setsockopt = set_option,
       .getsockname = local_name,
       .getpeername = peer_name,
-      .set_nonblocking = set_flags,
+      .set_nonblocking = adopt_fd,
       .open_null = open_null,
       .set_keepalive_delay = set_keepalive_delay,
       .unlink = unlink_path,
@@ -171,6 +230,8 @@ SysTable real_sys() noexcept {
       .epoll_ctl = control_epoll,
       .epoll_wait = wait_epoll,
       .eventfd = create_eventfd,
+      .kqueue = create_kqueue,
+      .kevent = call_kevent,
       .monotonic_ns = monotonic_ns,
       .epoch_ns = epoch_ns,
   };
@@ -185,8 +246,10 @@ uint64_t raise_open_files_limit() noexcept {
   rlimit wanted = limit;
   wanted.rlim_cur = limit.rlim_max;
 #ifdef __APPLE__
-  // setrlimit(2) on macOS refuses more than OPEN_MAX although getrlimit reports RLIM_INFINITY.
+  // setrlimit(2) on macOS refuses more than OPEN_MAX although getrlimit reports RLIM_INFINITY. Whoever has more already
+  // (Node raises the limit as far as it goes) keeps it.
   if (wanted.rlim_cur > OPEN_MAX) wanted.rlim_cur = OPEN_MAX;
+  if (wanted.rlim_cur < limit.rlim_cur) return limit.rlim_cur;
 #endif
   return ::setrlimit(RLIMIT_NOFILE, &wanted) == 0 ? wanted.rlim_cur : limit.rlim_cur;
 }
@@ -197,7 +260,7 @@ void discard_pages(void* memory, size_t bytes) noexcept {
   size_t before = (page - reinterpret_cast<uintptr_t>(memory) % page) % page;
   if (bytes < before) return;
   size_t whole = (bytes - before) / page * page;
-  if (whole > 0) ::madvise(static_cast<uint8_t*>(memory) + before, whole, MADV_DONTNEED);
+  if (whole > 0) ::madvise(static_cast<uint8_t*>(memory) + before, whole, kDiscard);
 }
 
 }  // namespace edgewire

@@ -11,10 +11,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <ctime>
 
 struct epoll_event;
+struct kevent;
 
 namespace edgewire {
+
+// Not `struct kevent` below: the table has a member of that name.
+using KqueueEvent = struct ::kevent;
 
 struct SysTable {
   int (*socket)(int family, int type) noexcept;  // non-blocking, close-on-exec
@@ -31,18 +36,22 @@ struct SysTable {
   int (*setsockopt)(int fd, int level, int name, const void* value, socklen_t bytes) noexcept;
   int (*getsockname)(int fd, sockaddr* address, socklen_t* length) noexcept;
   int (*getpeername)(int fd, sockaddr* address, socklen_t* length) noexcept;
-  int (*set_nonblocking)(int fd) noexcept;
+  int (*set_nonblocking)(int fd) noexcept;                   // as socket() and accept() do it: an inherited descriptor
   int (*open_null)() noexcept;                               // /dev/null: a descriptor to hold in reserve
   int (*set_keepalive_delay)(int fd, int seconds) noexcept;  // the option's name differs between systems
   int (*unlink)(const char* path) noexcept;
   int (*unread_bytes)(int fd) noexcept;  // what recv would find now
-  // Bytes that the peer's kernel has not acknowledged yet; a FIN counts as one.
+  // Bytes that the peer's kernel has not acknowledged yet; a FIN behind them counts as one.
   int (*unsent_bytes)(int fd) noexcept;
 
+  // The readiness queue: Linux has the first four, macOS the last two; what a system has not, answers -ENOSYS.
   int (*epoll_create)() noexcept;
   int (*epoll_ctl)(int epoll_fd, int operation, int fd, epoll_event* event) noexcept;
   int (*epoll_wait)(int epoll_fd, epoll_event* events, int capacity, int timeout_ms) noexcept;
   int (*eventfd)() noexcept;
+  int (*kqueue)() noexcept;  // close-on-exec
+  int (*kevent)(int queue_fd, const KqueueEvent* changes, int change_count, KqueueEvent* events, int capacity,
+                const timespec* timeout) noexcept;
 
   uint64_t (*monotonic_ns)() noexcept;
   uint64_t (*epoch_ns)() noexcept;

@@ -15,9 +15,8 @@
 #include <netinet/in.h>
 
 #include <cerrno>
-#include <cstddef>
-#include <cstring>
 #include <string>
+#include <string_view>
 
 #include "core/sys.h"
 #include "node/env.h"
@@ -91,16 +90,6 @@ Napi::Value dial(const Napi::CallbackInfo& info) {
   return number(info, index);
 }
 
-Napi::Value path_of(const Napi::CallbackInfo& info, const SocketAddress& full) {
-  size_t head = offsetof(sockaddr_un, sun_path);
-  if (full.length <= head) return Napi::String::New(info.Env(), "");
-  const char* path = reinterpret_cast<const sockaddr_un*>(&full.storage)->sun_path;
-  size_t bytes = full.length - head;
-  // A path ends at its zero; of an abstract name (leading zero) every byte counts.
-  if (path[0] != 0) bytes = strnlen(path, bytes);
-  return Napi::String::New(info.Env(), path, bytes);
-}
-
 Napi::Value address(const Napi::CallbackInfo& info) {
   Env& env = env_of(info);
   if (!env.is_open()) return info.Env().Undefined();
@@ -111,7 +100,8 @@ Napi::Value address(const Napi::CallbackInfo& info) {
   Napi::Array out = Napi::Array::New(info.Env(), 3);
   if (ip.family == AF_UNIX) {
     out.Set(0u, "unix");
-    out.Set(1u, path_of(info, full));
+    std::string_view path = unix_path(full);
+    out.Set(1u, Napi::String::New(info.Env(), path.data(), path.size()));
     out.Set(2u, 0);
     return out;
   }

@@ -6,14 +6,17 @@ import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 
-const binary = fileURLToPath(new URL('../../build/Release/edgewire_core_test', import.meta.url))
+// The core with the system's own poller; on Linux also with macOS's, over a kqueue that the tests bring (kqueue/).
+const binaries = ['edgewire_core_test', ...(process.platform === 'linux' ? ['edgewire_core_kqueue_test'] : [])]
 const TESTS_MIN = 120
 const RUN_TIMEOUT_MS = 120_000
 // The last lines tell what failed; a sanitizer's stacks come at the end as well.
 const TAIL_LINES = 120
 
-function runCore(detectLeaks: boolean) {
-  return spawnSync(binary, ['--gtest_brief=1', '--gtest_color=no'], {
+const pathOf = (name: string) => fileURLToPath(new URL(`../../build/Release/${name}`, import.meta.url))
+
+function runCore(name: string, detectLeaks: boolean) {
+  return spawnSync(pathOf(name), ['--gtest_brief=1', '--gtest_color=no'], {
     encoding: 'utf8',
     timeout: RUN_TIMEOUT_MS,
     maxBuffer: 64 * 1024 * 1024,
@@ -25,17 +28,17 @@ function runCore(detectLeaks: boolean) {
   })
 }
 
-test(
-  'the native core passes its own tests under the sanitizers',
-  () => {
-    expect(existsSync(binary), 'the core test binary is not built: node tools/ready.mjs --tests').toBe(true)
-    let run = runCore(process.platform === 'linux')
+test.each(binaries)(
+  '%s: the native core passes its own tests under the sanitizers',
+  (name) => {
+    expect(existsSync(pathOf(name)), 'the core test binary is not built: node tools/ready.mjs --tests').toBe(true)
+    let run = runCore(name, process.platform === 'linux')
     // Leak detection needs ptrace, which a debugger or a container may have taken.
-    if (run.stderr.includes('LeakSanitizer has encountered a fatal error')) run = runCore(false)
+    if (run.stderr.includes('LeakSanitizer has encountered a fatal error')) run = runCore(name, false)
 
     const output = `${run.stdout}${run.stderr}`
     const tail = output.split('\n').slice(-TAIL_LINES).join('\n')
-    if (run.status !== 0) throw new Error(`edgewire_core_test: ${run.signal ?? `exit code ${run.status}`}\n${tail}`)
+    if (run.status !== 0) throw new Error(`${name}: ${run.signal ?? `exit code ${run.status}`}\n${tail}`)
 
     const ran = Number(/(\d+) tests? from \d+ test suites? ran/.exec(output)?.[1] ?? 0)
     expect(ran, `fewer tests than there must be:\n${tail}`).toBeGreaterThanOrEqual(TESTS_MIN)

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cinttypes>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -25,5 +26,7 @@ int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   std::printf("EDGEWIRE_SEED=%" PRIu64 "\n", edgewire::test::seed());
   std::fflush(stdout);  // before any death test forks
+  // As Node does: on macOS an accepted socket may be shut before SO_NOSIGPIPE can be set.
+  std::signal(SIGPIPE, SIG_IGN);
   return RUN_ALL_TESTS();
 }

@@ -29,10 +29,17 @@ namespace edgewire::test {
 
 uint64_t seed();  // main.cc
 
+// macOS has it on the socket instead (SO_NOSIGPIPE), where real_sys().socket() and accept() set it.
+#ifdef __linux__
+constexpr int kNoSignal = MSG_NOSIGNAL;
+#else
+constexpr int kNoSignal = 0;
+#endif
+
 class Peer {
  public:
   explicit Peer(int fd) : fd_(fd) {}
-  explicit Peer(const SocketAddress& to) : fd_(::socket(to.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
+  explicit Peer(const SocketAddress& to) : fd_(real_sys().socket(to.family(), SOCK_STREAM)) {
     const int result = ::connect(fd_, to.get(), to.length);
     EXPECT_TRUE(result == 0 || errno == EINPROGRESS) << std::strerror(errno);
   }
@@ -43,7 +50,7 @@ class Peer {
   // How many bytes the kernel took.
   size_t send(std::string_view bytes) {
     if (bytes.empty()) return 0;  // after shutdown_write() even that is EPIPE
-    const ssize_t sent = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    const ssize_t sent = ::send(fd_, bytes.data(), bytes.size(), kNoSignal | MSG_DONTWAIT);
     if (sent < 0 && errno != EAGAIN) error = errno;
     return sent < 0 ? 0 : static_cast<size_t>(sent);
   }
@@ -97,8 +104,7 @@ inline SocketAddress address_of(int fd) {
 
 // A listening socket of the test's own, for the reactor to dial.
 struct PlainListener {
-  explicit PlainListener(const SocketAddress& at, int backlog = 64)
-      : fd(::socket(at.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
+  explicit PlainListener(const SocketAddress& at, int backlog = 64) : fd(real_sys().socket(at.family(), SOCK_STREAM)) {
     EXPECT_EQ(::bind(fd, at.get(), at.length), 0) << std::strerror(errno);
     EXPECT_EQ(::listen(fd, backlog), 0);
     address = address_of(fd);
@@ -108,13 +114,30 @@ struct PlainListener {
   PlainListener& operator=(const PlainListener&) = delete;
 
   std::unique_ptr<Peer> accept() {
-    const int accepted = ::accept4(fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    const int accepted = real_sys().accept(fd, nullptr, nullptr);
     return accepted < 0 ? nullptr : std::make_unique<Peer>(accepted);
   }
 
   int fd;
   SocketAddress address;
 };
+
+inline size_t count_descriptors() {
+  size_t count = 0;
+  // On Linux a link to /proc/self/fd.
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/dev/fd")) count += 1;
+  return count;
+}
+
+// From now on the poller takes no descriptor, whichever it is.
+inline void refuse_registering() {
+  sys.epoll_ctl = [](int, int, int, epoll_event*) noexcept { return -ENOSPC; };
+  sys.kevent = [](int, const KqueueEvent*, int, KqueueEvent*, int, const timespec*) noexcept { return -ENOSPC; };
+}
+inline void allow_registering() {
+  sys.epoll_ctl = real_sys().epoll_ctl;
+  sys.kevent = real_sys().kevent;
+}
 
 // Stands in for CLOCK_MONOTONIC where a test says so.
 inline uint64_t fake_now_ns = 0;
@@ -235,12 +258,6 @@ class ReactorTest : public testing::Test {
   static std::string path_of(const SocketAddress& address) {
     return reinterpret_cast<const sockaddr_un*>(&address.storage)->sun_path;
   }
-  static size_t count_descriptors() {
-    size_t count = 0;
-    for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) count += 1;
-    return count;
-  }
-
   std::unique_ptr<FakeHost> host;
   std::vector<std::unique_ptr<Peer>> clients;
 

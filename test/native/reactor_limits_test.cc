@@ -13,8 +13,6 @@ namespace {
 
 class ReactorBudget : public ReactorTest {
  protected:
-  static constexpr uint32_t kChunks = kChunksPerSlab;  // a budget of one slab
-
   void SetUp() override {
     ReactorTest::SetUp();
     start_with_fake_clock(kSlabBytes);

@@ -211,9 +211,9 @@ TEST_F(ReactorListen, AListenThatFailsLeavesNothingBehind) {
   EXPECT_EQ(count_descriptors(), before);
 
   const SocketAddress at = unix_address();
-  sys.epoll_ctl = [](int, int, int, epoll_event*) noexcept { return -ENOSPC; };
+  refuse_registering();
   EXPECT_EQ(reactor().listen(at, {}), -ENOSPC);
-  sys.epoll_ctl = real_sys().epoll_ctl;
+  allow_registering();
   EXPECT_EQ(count_descriptors(), before);
   EXPECT_FALSE(exists(path_of(at))) << "the next listen() would meet EADDRINUSE";
   ::unlink(path_of(at).c_str());
@@ -225,8 +225,24 @@ TEST_F(ReactorListen, AListenThatFailsLeavesNothingBehind) {
   ::unlink(path_of(at).c_str());
 }
 
+TEST_F(ReactorListen, APathComesBackAsItWasAndASocketWithoutOneHasNone) {
+  const SocketAddress at = unix_address();
+  const PlainListener listener(at);
+  EXPECT_EQ(unix_path(listener.address), path_of(at));
+  const Peer unnamed(at);
+  EXPECT_EQ(unix_path(address_of(unnamed.fd())), "");
+  EXPECT_EQ(unix_path(address_), "") << "of another family";
+  ::unlink(path_of(at).c_str());
+#ifdef __linux__
+  SocketAddress abstract;
+  const std::string_view name("\0na\0me", 6);
+  ASSERT_EQ(address_from_path(name.data(), name.size(), &abstract), 0);
+  EXPECT_EQ(unix_path(abstract), name);
+#endif
+}
+
 TEST_F(ReactorListen, AnInheritedDescriptorIsServedAndStaysTheCallersAfterAnError) {
-  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
   const SocketAddress any = local_address();
   ASSERT_EQ(::bind(fd, any.get(), any.length), 0);
   const SocketAddress bound = address_of(fd);
@@ -235,7 +251,7 @@ TEST_F(ReactorListen, AnInheritedDescriptorIsServedAndStaysTheCallersAfterAnErro
   peer.send("x");
   turn_until([&] { return life.received == "x"; });
 
-  const int datagram = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  const int datagram = ::socket(AF_INET, SOCK_DGRAM, 0);
   EXPECT_EQ(reactor().listen_fd(datagram, {}), -EPROTOTYPE);
   EXPECT_EQ(::close(datagram), 0);
 }
@@ -258,7 +274,7 @@ TEST_F(ReactorDial, ConnectsOverTcpAndUnixSocketsAndCarriesBytes) {
       host->set_interest(life, abi::kReadStream);
       host->write(life, "early");  // goes out when the connection stands
       turn_until([&] { return life.connected; });
-      const int fd = ::accept4(listener->fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+      const int fd = real_sys().accept(listener->fd, nullptr, nullptr);
       ASSERT_GE(fd, 0);
       clients.push_back(std::make_unique<Peer>(fd));
       Peer& peer = *clients.back();
@@ -315,16 +331,20 @@ TEST_F(ReactorDial, AnErrorThatConnectAnswersAtOnceIsTheCallersAndLeavesNothing)
   EXPECT_EQ(host->dial(listener.address, &error), nullptr);
   EXPECT_EQ(error, -ENOMEM);
   host->refuse_rows = nullptr;
-  sys.epoll_ctl = [](int, int, int, epoll_event*) noexcept { return -ENOSPC; };
+  refuse_registering();
   EXPECT_EQ(host->dial(listener.address, &error), nullptr);
   EXPECT_EQ(error, -ENOSPC);
-  sys.epoll_ctl = real_sys().epoll_ctl;
+  allow_registering();
   EXPECT_EQ(count_descriptors(), before + 1) << "the listener's";
   EXPECT_EQ(reactor().connections().in_use(), 0u);
 }
 
-// What the kernel has never answered: a backlog that is full.
 TEST_F(ReactorDial, KeepAliveIsSetToTheSecond) {
+#ifdef __linux__
+  constexpr int kKeepAliveDelay = TCP_KEEPIDLE;
+#else
+  constexpr int kKeepAliveDelay = TCP_KEEPALIVE;
+#endif
   const PlainListener plain(local_address());
   Life* const life = host->dial(plain.address);
   ASSERT_NE(life, nullptr);
@@ -338,15 +358,15 @@ TEST_F(ReactorDial, KeepAliveIsSetToTheSecond) {
   const auto keep_alive = [&](int32_t value) {
     EXPECT_EQ(reactor().set_option(static_cast<int32_t>(life->index), abi::kOptionKeepAlive, value), 0);
   };
-  const int system_default = option(IPPROTO_TCP, TCP_KEEPIDLE);
+  const int system_default = option(IPPROTO_TCP, kKeepAliveDelay);
   EXPECT_EQ(option(SOL_SOCKET, SO_KEEPALIVE), 0);
   keep_alive(-1);
   EXPECT_EQ(option(SOL_SOCKET, SO_KEEPALIVE), 1);
-  EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPIDLE), system_default);
+  EXPECT_EQ(option(IPPROTO_TCP, kKeepAliveDelay), system_default);
   for (const int seconds : {1, 2, 90}) {
     keep_alive(seconds);
     EXPECT_EQ(option(SOL_SOCKET, SO_KEEPALIVE), 1);
-    EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPIDLE), seconds);
+    EXPECT_EQ(option(IPPROTO_TCP, kKeepAliveDelay), seconds);
   }
   keep_alive(0);
   EXPECT_EQ(option(SOL_SOCKET, SO_KEEPALIVE), 0);
@@ -366,7 +386,7 @@ class ReactorDialUnanswered : public ReactorDial {
 TEST_F(ReactorDialUnanswered, CloseAndAbortEndTheAttemptAtOnce) {
   for (const bool gently : {true, false}) {
     Life& life = dial_unanswered();
-    turns();  // EPOLLHUP of a socket that was never connected must not count as a connection
+    turns();  // epoll's EPOLLHUP of a socket that was never connected must not count as a connection
     EXPECT_EQ(life.closed, 0);
     EXPECT_FALSE(life.connected);
     host->write_pinned(life, "queued");

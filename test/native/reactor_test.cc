@@ -253,7 +253,7 @@ TEST_F(ReactorBytes, UrgentDataHidesNoByteBehindIt) {
     std::string expected;
     for (int i = 0; i < 5; ++i) {
       peer.send("before,");
-      ASSERT_EQ(::send(peer.fd(), "!", 1, MSG_OOB | MSG_NOSIGNAL), 1);
+      ASSERT_EQ(::send(peer.fd(), "!", 1, MSG_OOB | kNoSignal), 1);
       peer.send("behind;");
       expected += "before,behind;";
       ASSERT_TRUE(turn_until([&] { return life.received.size() >= expected.size(); }));
@@ -283,7 +283,7 @@ TEST_F(ReactorBytes, BytesBehindADescriptorThatAUnixPeerSentArrive) {
     header->cmsg_len = CMSG_LEN(sizeof(int));
     const int fd = peer.fd();
     std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
-    ASSERT_EQ(::sendmsg(peer.fd(), &message, MSG_NOSIGNAL), 4);
+    ASSERT_EQ(::sendmsg(peer.fd(), &message, kNoSignal), 4);
     peer.send(",behind;");
     ASSERT_TRUE(turn_until([&] { return life.received.size() >= static_cast<size_t>(i) * 12; }));
   }

@@ -1,7 +1,6 @@
 // The waiter's thread: no wake lost, one outstanding, none without a reason.
 #include <gtest/gtest.h>
 #include <poll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -30,32 +29,31 @@ class WaiterTest : public testing::Test {
   void SetUp() override {
     sys = real_sys();
     ASSERT_EQ(poller.open(), 0);
-    woken_fd_ = ::eventfd(0, EFD_NONBLOCK);
+    ASSERT_EQ(::pipe(woken_), 0);
+    for (int fd : woken_) ASSERT_EQ(sys.set_nonblocking(fd), 0);
     ASSERT_EQ(waiter.start(poller, on_wake, this), 0);
   }
   void TearDown() override {
     waiter.stop();
     for (int fd : fds_) ::close(fd);
-    ::close(woken_fd_);
+    for (int fd : woken_) ::close(fd);
     poller.close();
   }
 
-  static void on_wake(void* self) noexcept {
-    uint64_t one = 1;
-    auto* test = static_cast<WaiterTest*>(self);
-    EXPECT_EQ(::write(test->woken_fd_, &one, sizeof one), static_cast<ssize_t>(sizeof one));
-  }
+  static void on_wake(void* self) noexcept { EXPECT_EQ(::write(static_cast<WaiterTest*>(self)->woken_[1], "w", 1), 1); }
   // How many wakes have come since the last call; waits for the first of them.
-  uint64_t wakes(int timeout_ms = 10'000) {
-    pollfd woken{woken_fd_, POLLIN, 0};
+  size_t wakes(int timeout_ms = 10'000) {
+    pollfd woken{woken_[0], POLLIN, 0};
     ::poll(&woken, 1, timeout_ms);
-    uint64_t count = 0;
-    return ::read(woken_fd_, &count, sizeof count) == static_cast<ssize_t>(sizeof count) ? count : 0;
+    char bytes[4096];
+    const ssize_t count = ::read(woken_[0], bytes, sizeof bytes);
+    return count > 0 ? static_cast<size_t>(count) : 0;
   }
   // A socket that the poller knows by `token`; what its other end is sent makes it ready.
   int add(uint64_t token) {
     int pair[2];
-    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    for (int fd : pair) EXPECT_EQ(sys.set_nonblocking(fd), 0);
     fds_.insert(fds_.end(), {pair[0], pair[1]});
     EXPECT_EQ(poller.add(pair[0], token), 0);
     return pair[1];
@@ -78,7 +76,7 @@ class WaiterTest : public testing::Test {
   std::vector<int> fds_;  // near ends, each with its far end behind it
 
  private:
-  int woken_fd_ = -1;
+  int woken_[2] = {-1, -1};
 };
 
 TEST_F(WaiterTest, StartsParkedWithNothingAndWakesNobody) {
