@@ -63,9 +63,6 @@ function unsupported(reason: string, cause?: unknown): NetError {
   return new NetError('ERR_UNSUPPORTED_PLATFORM', { op: 'configure' }, reason, { cause })
 }
 
-/** Bun, Deno: runtimes that load Node's addons without being Node. Their libuv is partial, or ends the process. */
-export const foreignRuntime = ['bun', 'deno'].find((name) => name in process.versions)
-
 function checkRuntime(): void {
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
   if (major < NodeMin[0] || (major === NodeMin[0] && minor < NodeMin[1])) {

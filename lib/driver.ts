@@ -1,11 +1,13 @@
 // Which driver gives the reactor its turns: see native/node/driver.h.
 
 import * as abi from './abi.js'
-import { foreignRuntime } from './binding.js'
 import { invalidArgument } from './errors.js'
 
 /** 'uv_poll' nests epoll in libuv; 'waiter' waits on a thread; 'waiter-tsfn' does so without any libuv. */
 export type Driver = 'uv_poll' | 'waiter' | 'waiter-tsfn'
+
+/** Bun, Deno: runtimes that load Node's addons without being Node. Their libuv is partial, or ends the process. */
+const foreignRuntime = ['bun', 'deno'].find((name) => name in process.versions)
 
 const numbers: Record<Driver, number> = {
   uv_poll: abi.DriverUvPoll,

@@ -16,25 +16,22 @@ export const nativeLayers: Layer[] = [
   { name: 'check', files: /^native\/core\/check\.h$/ },
   { name: 'sys', files: /^native\/core\/(sys|sockaddr)\.(h|cc)$/ },
   {
-    name: 'slab, timer_wheel, ring, poller',
-    files: /^native\/core\/(slab|timer_wheel|ring|poller(_\w+)?)\.(h|cc)$/,
+    name: 'slab, timer_wheel, ring, poller, waiter',
+    files: /^native\/core\/(slab|timer_wheel|ring|poller(_\w+)?|waiter)\.(h|cc)$/,
   },
-  { name: 'waiter', files: /^native\/core\/waiter\.(h|cc)$/ },
   {
     name: 'conn, conn_table, out_queue, listener',
     files: /^native\/core\/(conn|conn_table|out_queue|listener)\.(h|cc)$/,
   },
   { name: 'reactor', files: /^native\/core\/reactor(_\w+)?\.(h|cc)$/ },
-  { name: 'uv_api', files: /^native\/node\/uv_api\.(h|cc)$/ },
-  { name: 'driver', files: /^native\/node\/driver(_\w+)?\.(h|cc)$/ },
+  { name: 'driver, uv_api', files: /^native\/node\/(driver(_\w+)?|uv_api)\.(h|cc)$/ },
   { name: 'env', files: /^native\/node\/env\.(h|cc)$/ },
   { name: 'binding', files: /^native\/node\/binding\.(h|cc)$/ },
 ]
 
 export const libLayers: Layer[] = [
-  { name: 'abi, errors, addr, net', files: /^lib\/(abi|errors|addr|net)\.ts$/ },
+  { name: 'abi, errors, addr, net, driver', files: /^lib\/(abi|errors|addr|net|driver)\.ts$/ },
   { name: 'binding', files: /^lib\/binding\.ts$/ },
-  { name: 'driver', files: /^lib\/driver\.ts$/ },
   { name: 'loop', files: /^lib\/loop\.ts$/ },
   { name: 'lease, deadline', files: /^lib\/(lease|deadline)\.ts$/ },
   { name: 'inbox', files: /^lib\/inbox\.ts$/ },
