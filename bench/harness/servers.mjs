@@ -33,6 +33,12 @@ export const servers = [
   },
   { name: EDGEWIRE, label: 'edgewire', command: () => edgewire('handlers') },
   { name: 'edgewire-task', label: 'edgewire (tasks)', command: () => edgewire('task') },
+  // env(1) becomes the server, so that its process id is the one whose CPU time is read.
+  {
+    name: 'edgewire-waiter',
+    label: 'edgewire (waiter)',
+    command: () => ['/usr/bin/env', 'EDGEWIRE_DRIVER=waiter', ...edgewire('handlers')],
+  },
 ]
 
 /** @param {string} style */

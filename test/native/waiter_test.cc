@@ -29,7 +29,7 @@ class WaiterTest : public testing::Test {
   void SetUp() override {
     sys = real_sys();
     ASSERT_EQ(poller.open(), 0);
-    ASSERT_EQ(::pipe(woken_), 0);
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, woken_), 0);
     for (int fd : woken_) ASSERT_EQ(sys.set_nonblocking(fd), 0);
     ASSERT_EQ(waiter.start(poller, on_wake, this), 0);
   }
