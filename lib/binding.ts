@@ -76,8 +76,9 @@ function checkRuntime(): void {
 /** node-gyp-build takes Alpine for the only system with musl, and anything else for glibc unless LIBC says otherwise. */
 function isUnnamedMusl(): boolean {
   if (process.platform !== 'linux' || process.env.LIBC !== undefined || existsSync('/etc/alpine-release')) return false
-  const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } }
-  return header.glibcVersionRuntime === undefined
+  // Deno has a report without this.
+  const report = process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined
+  return report?.header !== undefined && report.header.glibcVersionRuntime === undefined
 }
 
 function load(): Binding {

@@ -95,7 +95,7 @@ export class Loop {
     driver: Driver,
   ) {
     this.native = binding()
-    this.hooks = { dispatch: () => this.dispatch(), slabs: [], views: [] }
+    this.hooks = { dispatch: () => this.dispatchBatch(), slabs: [], views: [] }
     const shared = this.native.open(this.hooks, budgetBytes, debug, driverNumber(driver))
     if (shared === undefined) {
       throw new NetError(
@@ -115,7 +115,15 @@ export class Loop {
 
   // ---- completions -------------------------------------------------------------------------------------------------
 
-  /** Called by the addon. Nothing that a handler throws gets out of here: it costs that handler's connection. */
+  /** Called by the addon, which carries out afterwards what the handlers command: that needs no flush of its own. */
+  private dispatchBatch(): void {
+    const { flushesLater } = this
+    this.flushesLater = false
+    this.dispatch()
+    this.flushesLater = flushesLater
+  }
+
+  /** Nothing that a handler throws gets out of here: it costs that handler's connection. */
   private dispatch(): void {
     this.refreshTables()
     for (;;) {

@@ -7,6 +7,7 @@ import { promisify } from 'node:util'
 import { type Conn, dial, type Handlers, type Stats, stats } from 'edgewire'
 import { describe, expect, test } from 'vitest'
 import { atEnd, freshPath, placeOf, serve, sleep, unix, until, within } from '../e2e/harness.ts'
+import { moduleArguments } from '../e2e/runtime.ts'
 import './pipes.ts'
 
 const Pairs = 4000
@@ -148,7 +149,7 @@ describe('set anew for every message', () => {
     `
     const count = async (deadlines: boolean) => {
       const summary = freshPath('strace')
-      const calls = ['-f', '-c', '-o', summary, process.execPath, '--input-type=module', '-e', program(deadlines)]
+      const calls = ['-f', '-c', '-o', summary, process.execPath, ...moduleArguments(program(deadlines))]
       await promisify(execFile)(strace, [...calls, freshPath()], {
         cwd: fileURLToPath(new URL('../..', import.meta.url)),
         timeout: 25_000,

@@ -22,6 +22,7 @@ import {
   until,
 } from '../e2e/harness.ts'
 import { start } from '../e2e/programs.ts'
+import { isTsfn } from '../e2e/runtime.ts'
 import './pipes.ts'
 
 const Rounds = 60
@@ -148,7 +149,8 @@ const places = mainTransports.flatMap((transport) =>
   (['handlers', 'task'] as const).map((style) => [transport.name, style, transport] as const),
 )
 
-describe.each(places)('beside a flood over %s, read by %s,', (_, style, transport) => {
+// A thread-safe function may be served many times in one iteration of the loop: docs/runtimes.md.
+describe.skipIf(isTsfn).each(places)('beside a flood over %s, read by %s,', (_, style, transport) => {
   test('a neighbour gets its answer in this turn or the next, after two rounds', async () => {
     const running = await flood(transport, style)
     const most = await passing(running, await pinger(running.listener))
@@ -180,7 +182,7 @@ describe.each(places)('beside a flood over %s, read by %s,', (_, style, transpor
   })
 })
 
-test('beside 16 that flood, a neighbour waits for a round of each at most', async () => {
+test.skipIf(isTsfn)('beside 16 that flood, a neighbour waits for a round of each at most', async () => {
   const senders = 16
   const running = await flood(tcp4, 'handlers', senders)
   const most = await passing(running, await pinger(running.listener))
@@ -205,7 +207,7 @@ test.each([
   expect(Math.max(...read())).toBeLessThan(ratio * Math.min(...read()))
 })
 
-test('a flood from another process: a neighbour, an immediate and a net.Socket are served', async () => {
+test.skipIf(isTsfn)('a flood from another process: a neighbour, an immediate and a net.Socket are served', async () => {
   let read = 0
   const listener = await serve(
     tcp4,

@@ -8,6 +8,7 @@ import { promisify } from 'node:util'
 import type { Stats } from 'edgewire'
 import { describe, expect, test } from 'vitest'
 import { start } from './programs.ts'
+import { isTsfn } from './runtime.ts'
 
 const load = fileURLToPath(new URL('../../build/Release/edgewire-load', import.meta.url))
 /** kRoundsPerTurn in native/core/reactor.h. */
@@ -69,7 +70,8 @@ describe.runIf(existsSync(load))('a million messages over 64 connections', () =>
 
     expect(messages(), shown).toBeGreaterThan(1e6)
     expect(grown('dispatches'), shown).toBeLessThanOrEqual(grown('turns') * roundsPerTurn)
-    expect(grown('dispatches'), shown).toBeLessThan(messages() / 100)
+    // The waiter's thread finds what is ready sooner, and less of it at once.
+    expect(grown('dispatches'), shown).toBeLessThan(messages() / (isTsfn ? 50 : 100))
     expect(grown('reads'), shown).toBeLessThan(messages() / 4)
     expect(grown('flushes'), shown).toBeLessThan(messages() / 4)
     expect(grown('midTurnFlushes'), shown).toBe(0)

@@ -18,6 +18,7 @@ import {
   within,
 } from './harness.ts'
 import { Program, run } from './programs.ts'
+import { isDeno, isNode, moduleArguments } from './runtime.ts'
 
 /** An echo server of node:net. */
 async function theirs(options: net.ListenOptions): Promise<{ server: net.Server; port: number }> {
@@ -41,12 +42,13 @@ async function finish(conn: Conn): Promise<void> {
   await within('it ends', conn.closed)
 }
 
-/** A port of this machine that does not answer: its backlog is full and nobody accepts. */
+/**
+ * A port of this machine that does not answer: its backlog is full and nobody accepts. In Node only: Bun's
+ * net.Server ignores the backlog (oven-sh/bun#33786), Deno connects when the loop runs again, which is never.
+ */
 async function silentPort(): Promise<number> {
-  const program = new Program([
-    '--input-type=module',
-    '-e',
-    `import { writeFileSync } from 'node:fs'
+  const program = new Program(
+    moduleArguments(`import { writeFileSync } from 'node:fs'
 import net from 'node:net'
      const server = net.createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
        const { port } = server.address()
@@ -54,8 +56,8 @@ import net from 'node:net'
        process.stdout.write(port + '\\n', () => {
          for (;;) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000)
        })
-     })`,
-  ])
+     })`),
+  )
   const port = Number(await program.line())
   await sleep(50)
   return port
@@ -106,13 +108,11 @@ test('handlers: `open` comes before dial() resolves, then data, end and close', 
 })
 
 test('handlers: `open` comes first, also when connection, greeting and FIN arrive together', async () => {
-  const program = new Program([
-    '--input-type=module',
-    '-e',
-    `import net from 'node:net'
+  const program = new Program(
+    moduleArguments(`import net from 'node:net'
      const server = net.createServer((socket) => socket.on('error', () => {}).end('220 hello'))
-     server.listen(0, '127.0.0.1', () => process.stdout.write(server.address().port + '\\n'))`,
-  ])
+     server.listen(0, '127.0.0.1', () => process.stdout.write(server.address().port + '\\n'))`),
+  )
   const port = Number(await program.line())
   for (let i = 0; i < 5; i++) {
     const seen: string[] = []
@@ -211,7 +211,8 @@ describe('failures', () => {
   async function failing(options: Parameters<typeof dial>[0]) {
     const before = descriptorCount()
     const error = await rejection(dial(options))
-    await until('no descriptor is left', () => descriptorCount() === before)
+    // Deno's resolver opens some for itself.
+    if (!isDeno) await until('no descriptor is left', () => descriptorCount() === before)
     return error
   }
 
@@ -242,7 +243,7 @@ describe('failures', () => {
     expect(await failing({ path })).toMatchObject({ code: 'ECONNREFUSED', op: 'dial' })
   })
 
-  test('timeoutMs: ERR_DEADLINE_EXCEEDED when nobody answers', async () => {
+  test.runIf(isNode)('timeoutMs: ERR_DEADLINE_EXCEEDED when nobody answers', async () => {
     const port = await silentPort()
     const error = await failing({ host: '127.0.0.1', port, timeoutMs: 50 })
     expect(error).toBeInstanceOf(NetError)
@@ -254,7 +255,7 @@ describe('failures', () => {
     })
   })
 
-  test('a signal that aborts while dialing rejects with its reason', async () => {
+  test.runIf(isNode)('a signal that aborts while dialing rejects with its reason', async () => {
     const port = await silentPort()
     const controller = new AbortController()
     const reason = new Error('changed my mind')
@@ -295,7 +296,7 @@ describe('failures', () => {
     expect(seen).toEqual([])
   })
 
-  test('nor those of a connection that was given up: no `close` without `open`', async () => {
+  test.runIf(isNode)('nor those of a connection that was given up: no `close` without `open`', async () => {
     const port = await silentPort()
     const seen: string[] = []
     const note = (what: string) => () => void seen.push(what)

@@ -3,10 +3,14 @@
 
 import { describe, expect, test } from 'vitest'
 import { run } from './programs.ts'
+import { isNode } from './runtime.ts'
 
 const Rounds = 2000
 
-describe.each(['uv_poll', 'waiter', 'waiter-tsfn'])('EDGEWIRE_DRIVER=%s', (driver) => {
+// Elsewhere there is no libuv that we could use.
+const drivers = isNode ? ['uv_poll', 'waiter', 'waiter-tsfn'] : ['waiter-tsfn']
+
+describe.each(drivers)('EDGEWIRE_DRIVER=%s', (driver) => {
   const inProcess = async (body: string) => {
     const end = await run(
       `
@@ -107,7 +111,7 @@ test('a name that is none is refused by the first call, before anything is opene
   `,
     { EDGEWIRE_DRIVER: 'io_uring' },
   )
-  const message = 'configure: EDGEWIRE_DRIVER must be one of uv_poll, waiter, waiter-tsfn here, got "io_uring"'
+  const message = `configure: EDGEWIRE_DRIVER must be one of ${drivers.join(', ')} here, got "io_uring"`
   const line = JSON.stringify(['NetError', 'ERR_INVALID_ARG', 'io_uring', message])
   expect(end.stdout).toBe(`${line}\n${line}\n`)
   expect(end.code).toBe(0)

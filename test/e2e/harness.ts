@@ -7,6 +7,7 @@ import { networkInterfaces, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Handlers, type Listener, type ListenOptions, listen, stats, type Task } from 'edgewire'
 import { afterEach, beforeEach, expect } from 'vitest'
+import { isBun, isDeno, isRuntimes } from './runtime.ts'
 
 /** Far longer than anything takes on a busy machine. A run that is known to fail can be told to wait less. */
 const WAIT_MS = Number(process.env.EDGEWIRE_TEST_WAIT_MS ?? 10_000)
@@ -139,7 +140,7 @@ const everyTransport: Transport[] = [
 
 /** Node 20 fills every abstract name up with zeros to its full length, so only such a name is the same to node:net. */
 function fullAbstractName(): string {
-  return `\0edgewire-test-${process.pid}-${names++}-`.padEnd(108, 'x')
+  return `\0edgewire-test-${process.pid}-${names++}-`.padEnd(isBun ? 50 : 108, 'x')
 }
 
 export const transports = everyTransport.filter(
@@ -286,7 +287,8 @@ function descriptors(): string[] {
   if (process.platform !== 'linux') return []
   return readdirSync('/proc/self/fd').flatMap((fd) => {
     try {
-      return [`${fd} ${readlinkSync(`/proc/self/fd/${fd}`)}`]
+      const target = readlinkSync(`/proc/self/fd/${fd}`)
+      return isRuntimes(Number(fd), target) ? [] : [`${fd} ${target}`]
     } catch {
       return [] // the folder's own
     }
@@ -328,6 +330,19 @@ afterEach(async ({ task }) => {
   await expectNothingLeft()
 })
 
+/** Deno opens a pair of sockets for itself, once in a process, in the middle of a test. */
+let runtimesOwn = isDeno ? 2 : 0
+let seenOwn = 0
+
+function isAllowed(more: number): boolean {
+  if (more === 0) return true
+  if (more !== runtimesOwn) return false
+  // Sockets that are being closed are gone at the next looks.
+  if (++seenOwn < 20) return false
+  runtimesOwn = 0
+  return true
+}
+
 async function expectNothingLeft(): Promise<void> {
   const open = () => stats().accepted + stats().dialed - stats().closed
   await until(
@@ -342,7 +357,7 @@ async function expectNothingLeft(): Promise<void> {
   )
   await until(
     'no descriptor is left',
-    () => descriptors().length === before.length,
+    () => isAllowed(descriptors().length - before.length),
     () => `: before\n  ${before.join('\n  ')}\nnow\n  ${descriptors().join('\n  ')}`,
   )
 }

@@ -5,6 +5,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { atEnd, within } from './harness.ts'
+import { moduleArguments } from './runtime.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const RUN_MS = 20_000
@@ -73,7 +74,7 @@ const print = (value) => process.stdout.write((typeof value === 'string' ? value
 
 /** Starts a program from its source, an ES module; 'edgewire', net, once, sleep and print are there. */
 export function start(source: string, env: Record<string, string> = {}): Program {
-  return new Program(['--expose-gc', '--input-type=module', '-e', prelude + source], env)
+  return new Program(['--expose-gc', ...moduleArguments(prelude + source)], env)
 }
 
 export function run(source: string, env: Record<string, string> = {}, limitMs = RUN_MS): Promise<Ended> {

@@ -242,7 +242,7 @@ test.each(fatal)('%s, without onError: an uncaught exception that ends the proce
     setTimeout(() => process.exit(9), 5000)
   `)
   expect(end).toMatchObject({ code: 1, signal: null })
-  expect(end.stderr).toMatch(/Error: boom/)
+  expect(end.stderr).toMatch(/Error: boom/i)
 })
 
 test.each(fatal)(

@@ -3,6 +3,7 @@
 
 import { expect, test } from 'vitest'
 import { run } from './programs.ts'
+import { isDeno } from './runtime.ts'
 
 /** 50 workers start and end: seconds alone, much longer beside other work. */
 const LongRunMs = 60_000
@@ -14,11 +15,12 @@ const frame = (body: string) => `
   const source = \`
     import { parentPort, workerData } from 'node:worker_threads'
     const { listen, dial, configure, stats } = await import(workerData.edgewire)
+    const kept = []
     const echo = {
       data(conn, chunk) {
         if (chunk[0] === 0x21) process.exit(5) // '!'
         if (!conn.write(chunk)) conn.pause()
-        if (workerData.retain) conn.retain(chunk)
+        if (workerData.retain) kept.push(conn.retain(chunk))
       },
       drain(conn) { conn.resume() },
     }
@@ -51,11 +53,15 @@ const frame = (body: string) => `
     return client
   }
   const sockets = () => readdirSync('/proc/self/fd').length
-  const settle = async (wanted) => { for (let i = 0; i < 500 && sockets() > wanted; i++) await sleep(10); return sockets() - wanted }
-  // The first of everything opens what stays: this thread's loop, libuv's and V8's threads, the first worker.
+  const settle = async (wanted) => { for (let i = 0; i < 500 && sockets() > wanted; i++) await sleep(10); const left = sockets() - wanted; return left === own ? 0 : left }
+  // The first of everything opens what stays: this thread's loop, libuv's and V8's threads, the first worker;
+  // Bun a second stdout.
+  process.stdout.write('')
   await (await listen({ host: '127.0.0.1', port: 0 })).close()
   { const { worker } = await start(); await worker.terminate() }
   await sleep(100)
+  // Deno opens a pair for itself, once.
+  const own = 'deno' in process.versions ? 2 : 0
   const before = sockets()
   ${body}
 `
@@ -102,9 +108,12 @@ test('a worker that calls process.exit() in a handler ends alone', async () => {
   expect(end, end.stderr).toMatchObject({ code: 0, signal: null, stdout: 'descriptors left: 0\n', stderr: '' })
 })
 
-test('several workers and the main thread serve side by side; one that is terminated does not disturb the others', async () => {
-  const end = await run(
-    frame(`
+// Deno's parentPort has no close().
+test.skipIf(isDeno)(
+  'several workers and the main thread serve side by side; one that is terminated does not disturb the others',
+  async () => {
+    const end = await run(
+      frame(`
     const server = await listen({ host: '127.0.0.1', port: 0 }, { data(conn, chunk) { conn.write(chunk) } })
     const workers = await Promise.all([start(), start({ style: 'task' }), start()])
     const echoes = async (port, letter) => {
@@ -122,7 +131,8 @@ test('several workers and the main thread serve side by side; one that is termin
     await server.shutdown()
     print('descriptors left: ' + await settle(before))
   `),
-  )
-  expect(end, end.stderr).toMatchObject({ code: 0, signal: null, stderr: '' })
-  expect(end.stdout.trim().split('\n')).toEqual(['[true,true,true]', '1', 'exit 0', 'exit 0', 'descriptors left: 0'])
-})
+    )
+    expect(end, end.stderr).toMatchObject({ code: 0, signal: null, stderr: '' })
+    expect(end.stdout.trim().split('\n')).toEqual(['[true,true,true]', '1', 'exit 0', 'exit 0', 'descriptors left: 0'])
+  },
+)

@@ -120,11 +120,13 @@ try {
 assert.equal(stats().open, 0)
 assert.equal(stats().slabInUseBytes, 0)
 const seconds = ((performance.now() - start) / 1000).toFixed(1)
-const where = `Node ${process.versions.node} ${process.platform}-${process.arch}`
+const runtime = ['bun', 'deno', 'node'].find((name) => name in process.versions)
+const where = `${runtime} ${process.versions[runtime]} ${process.platform}-${process.arch}`
 console.log(`smoke: ok with ${loaded()} on ${where} in ${seconds} s`)
 
-/** The addon's file as the loader has it: more than one would fit. */
+/** The addon's file as the loader has it: more than one would fit. Deno's report does not tell, nor Bun's. */
 function loaded() {
-  const { sharedObjects } = /** @type {{ sharedObjects: string[] }} */ (process.report.getReport())
-  return sharedObjects.filter((path) => path.endsWith('.node')).map((path) => path.split('/').slice(-2).join('/'))
+  const { sharedObjects } = /** @type {{ sharedObjects?: string[] }} */ (process.report.getReport())
+  const addons = (sharedObjects ?? []).filter((path) => path.endsWith('.node'))
+  return addons.length === 0 ? 'an addon' : addons.map((path) => path.split('/').slice(-2).join('/'))
 }
