@@ -188,11 +188,14 @@ test.runIf(existsSync('/proc/net/tcp'))('setKeepAlive(true, 1000): the first pro
   const conn = await dial({ host: '127.0.0.1', port })
   // proc_pid_net(5): `tr` is 02 for the keep-alive timer, `tm->when` what is left of it, in hundredths of a second.
   const timer = () => {
-    const local = `:${conn.localPort!.toString(16).toUpperCase().padStart(4, '0')}`
+    // Two connections to different places may have one local port.
+    const [local, remote] = [conn.localPort!, port].map(
+      (each) => `:${each.toString(16).toUpperCase().padStart(4, '0')}`,
+    )
     const row = readFileSync('/proc/net/tcp', 'latin1')
       .split('\n')
       .map((line) => line.trim().split(/\s+/))
-      .find((words) => words[1]?.endsWith(local))
+      .find((words) => words[1]?.endsWith(local!) && words[2]?.endsWith(remote!))
     const [running, when] = row![5]!.split(':') as [string, string]
     return running === '02' ? Number.parseInt(when, 16) / 100 : undefined
   }
