@@ -97,12 +97,13 @@ function flood(conn) {
 
 function lease(conn, chunk) {
   conn.retain(chunk)
-  if (chunk.length > 2) conn.retain(chunk.subarray(1, 2))
+  // Kept here: a lease ends when its object is collected. It is released by the whole that it is a part of.
+  const part = chunk.length > 2 ? conn.retain(chunk.subarray(1, 2)) : undefined
   setTimeout(
     () => {
       attempt(() => conn.write(chunk))
       conn.release(chunk)
-      if (chunk.length > 2) conn.release(chunk)
+      if (part !== undefined && part.length > 0) conn.release(chunk)
     },
     int(0, 4),
   )
