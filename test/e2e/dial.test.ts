@@ -18,7 +18,7 @@ import {
   within,
 } from './harness.ts'
 import { Program, run } from './programs.ts'
-import { isDeno, isNode, moduleArguments } from './runtime.ts'
+import { isNode, moduleArguments } from './runtime.ts'
 
 /** An echo server of node:net. */
 async function theirs(options: net.ListenOptions): Promise<{ server: net.Server; port: number }> {
@@ -215,8 +215,7 @@ describe('failures', () => {
   async function failing(options: Parameters<typeof dial>[0]) {
     const before = descriptorCount()
     const error = await rejection(dial(options))
-    // Deno's resolver opens some for itself.
-    if (!isDeno) await until('no descriptor is left', () => descriptorCount() === before)
+    await until('no descriptor is left', () => descriptorCount() === before)
     return error
   }
 
