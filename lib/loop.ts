@@ -35,6 +35,9 @@ export interface ListenerSink {
 
 const CompletionMask = abi.CompletionCapacity - 1
 const CommandMask = abi.CommandCapacity - 1
+/** Who carries out commands that are left outside a dispatch: the driver by itself, or we, at once or soon already. */
+const Flushing = { ByDriver: 0, Wanted: 1, UnderWay: 2 } as const
+
 const ChunkMask = 2 ** abi.ChunkBytesLog2 - 1
 const SlabMask = 2 ** abi.SlabBytesLog2 - 1
 
@@ -81,8 +84,7 @@ export class Loop {
   private readonly readMemory = new WeakSet<ArrayBufferLike>()
   /** Such memory may stand in the command ring. */
   private brieflyPinned = false
-  /** No uv_prepare tells native of commands that are left outside a dispatch: we do, before the loop waits again. */
-  private flushesLater = false
+  private flushing: (typeof Flushing)[keyof typeof Flushing]
   private rows = 0
   private refs = 0
   /** Whose handler runs: gets what it throws. */
@@ -110,17 +112,20 @@ export class Loop {
     this.commands = new Int32Array(shared.commands)
     this.arena = Buffer.from(shared.arena)
     this.driver = driverName(shared.driver)
-    this.flushesLater = shared.driver === abi.DriverWaiterTsfn
+    this.flushing = shared.driver === abi.DriverWaiterTsfn ? Flushing.Wanted : Flushing.ByDriver
   }
 
   // ---- completions -------------------------------------------------------------------------------------------------
 
   /** Called by the addon, which carries out afterwards what the handlers command: that needs no flush of its own. */
   private dispatchBatch(): void {
-    const { flushesLater } = this
-    this.flushesLater = false
+    if (this.flushing === Flushing.ByDriver) {
+      this.dispatch()
+      return
+    }
+    this.flushing = Flushing.UnderWay
     this.dispatch()
-    this.flushesLater = flushesLater
+    this.flushing = Flushing.Wanted
   }
 
   /** Nothing that a handler throws gets out of here: it costs that handler's connection. */
@@ -302,17 +307,17 @@ export class Loop {
     commands[at + 2] = a
     commands[at + 3] = b
     control[abi.ControlCommandTail] = (tail + 1) | 0
-    if (this.flushesLater) this.flushLater()
+    if (this.flushing === Flushing.Wanted) this.flushLater()
   }
 
   /** Once for all commands until then. */
   private flushLater(): void {
-    this.flushesLater = false
+    this.flushing = Flushing.UnderWay
     setImmediate(this.flushNow)
   }
 
   private readonly flushNow = (): void => {
-    this.flushesLater = true
+    this.flushing = Flushing.Wanted
     if (this.control[abi.ControlCommandHead] !== this.control[abi.ControlCommandTail]) this.native.flush()
   }
 

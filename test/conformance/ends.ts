@@ -141,8 +141,25 @@ export class ReadQueue {
   }
 }
 
+/** An end whose bytes come as events: what the two have in common. */
+export abstract class QueuedEnd {
+  protected abstract readonly queue: ReadQueue
+  abstract setReadDeadline(deadline: Deadline): void
+  abstract setWriteDeadline(deadline: Deadline): void
+
+  setDeadline(deadline: Deadline): void {
+    this.setReadDeadline(deadline)
+    this.setWriteDeadline(deadline)
+  }
+
+  protected stopReading(error: Failure): void {
+    this.queue.refuse ??= error
+    this.queue.expire(error)
+  }
+}
+
 /** edgewire with event handlers. */
-export class EventEnd implements End, Events {
+export class EventEnd extends QueuedEnd implements End, Events {
   onData: ((chunk: Buffer) => void) | undefined
   drains = 0
   ends = 0
@@ -151,11 +168,12 @@ export class EventEnd implements End, Events {
   /** How often `timeout` was told of the read deadline. */
   timeouts = 0
   readonly closed: Promise<Failure | undefined>
-  private readonly queue: ReadQueue
+  protected readonly queue: ReadQueue
   private expired: Failure | undefined
   private over!: (error: Failure | undefined) => void
 
   constructor(readonly conn: Conn) {
+    super()
     this.queue = new ReadQueue({
       pause: () => conn.state !== 'closed' && conn.pause(),
       resume: () => conn.resume(),
@@ -242,15 +260,9 @@ export class EventEnd implements End, Events {
     this.stopReading(new NetError('ERR_CONN_ABORTED', { op: 'read' }, 'aborted'))
   }
 
-  private stopReading(error: Failure): void {
+  protected override stopReading(error: Failure): void {
     this.expired = undefined
-    this.queue.refuse ??= error
-    this.queue.expire(error)
-  }
-
-  setDeadline(deadline: Deadline): void {
-    this.setReadDeadline(deadline)
-    this.setWriteDeadline(deadline)
+    super.stopReading(error)
   }
 
   setReadDeadline(deadline: Deadline): void {

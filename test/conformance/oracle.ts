@@ -3,7 +3,7 @@
 import type net from 'node:net'
 import type { ConnOptions, Deadline } from 'edgewire'
 import { KiB } from '../e2e/harness.ts'
-import { type End, type Events, epochOf, type Failure, failure, ReadQueue } from './ends.ts'
+import { type End, type Events, epochOf, type Failure, failure, QueuedEnd, ReadQueue } from './ends.ts'
 
 /** What close() gives the peer for its FIN, as edgewire does. */
 const PeerFinWaitMs = 1000
@@ -45,12 +45,12 @@ interface Waiter {
   reject(error: Failure): void
 }
 
-export class SocketEnd implements End, Events {
+export class SocketEnd extends QueuedEnd implements End, Events {
   onData: ((chunk: Buffer) => void) | undefined
   drains = 0
   ends = 0
   readonly closed: Promise<Failure | undefined>
-  private readonly queue: ReadQueue
+  protected readonly queue: ReadQueue
   private readonly readAlarm = new Alarm(() => this.queue.expire(exceeded()))
   private readonly writeAlarm = new Alarm(() => this.settle(this.drainWaiters, exceeded()))
   /** Those that wait for flushed() among them, with their level. */
@@ -68,6 +68,7 @@ export class SocketEnd implements End, Events {
     readonly socket: net.Socket,
     options: ConnOptions = {},
   ) {
+    super()
     this.highWaterMark = options.highWaterMark ?? 64 * KiB
     this.lowWaterMark = options.lowWaterMark ?? Math.floor(this.highWaterMark / 2)
     this.lingerMs = options.lingerMs ?? 10_000
@@ -190,16 +191,6 @@ export class SocketEnd implements End, Events {
     const finishing = this.socket.writableEnded && this.socket.writableLength === 0
     if (finishing || this.socket.remoteAddress === undefined) this.socket.destroy()
     else this.socket.resetAndDestroy()
-  }
-
-  private stopReading(error: Failure): void {
-    this.queue.refuse ??= error
-    this.queue.expire(error)
-  }
-
-  setDeadline(deadline: Deadline): void {
-    this.setReadDeadline(deadline)
-    this.setWriteDeadline(deadline)
   }
 
   setReadDeadline(deadline: Deadline): void {
