@@ -8,7 +8,6 @@
 #include <charconv>
 #include <cstdio>
 #include <cstring>
-#include <functional>
 #include <string_view>
 #include <vector>
 
@@ -17,6 +16,12 @@
 
 namespace edgewire::bench {
 namespace {
+
+#ifdef __clang__
+constexpr const char* kCompiler = __VERSION__;
+#else
+constexpr const char* kCompiler = "GCC " __VERSION__;
+#endif
 
 constexpr int kWarmUpBatches = 64;  // tables, lists and the pool have grown to their size by then
 constexpr int kBatches = 256;
@@ -27,10 +32,10 @@ constexpr uint32_t kCopiedBelowBytes = 4096;  // lib/conn_output.ts: smaller ans
 
 struct Load {
   const char* name;
-  uint32_t connections;       // open all the time; 0: they come and go
+  uint32_t connections;  // open all the time; 0: they come and go
   uint32_t message_bytes;
-  uint32_t depth;             // messages that arrive together on a connection
-  uint32_t counted_as;        // messages in a batch
+  uint32_t depth;       // messages that arrive together on a connection
+  uint32_t counted_as;  // messages in a batch
   void (*batch)(class Server&);
 };
 
@@ -177,7 +182,8 @@ int run(const Load& load, int batches) {
                  static_cast<unsigned long long>(taken), static_cast<unsigned long long>(expected));
     return 1;
   }
-  std::printf("{\"load\":\"%s\",\"messages\":%llu,\"calls\":{", load.name, static_cast<unsigned long long>(messages));
+  std::printf("{\"load\":\"%s\",\"compiler\":\"%s\",\"messages\":%llu,\"calls\":{", load.name, kCompiler,
+              static_cast<unsigned long long>(messages));
   for (size_t call = 0; call < kCalls; call++) {
     const uint64_t calls = server.kernel.calls(static_cast<Call>(call)) - before[call];
     std::printf("%s\"%s\":%llu", call == 0 ? "" : ",", kNames[call], static_cast<unsigned long long>(calls));
@@ -200,7 +206,8 @@ int main(int argc, char** argv) {
     const char* end = argv[2] + std::strlen(argv[2]);
     const auto result = std::from_chars(argv[2], end, batches);
     if (result.ec != std::errc() || result.ptr != end || batches < 1) {
-      std::fprintf(stderr, "edgewire-core-cost: the number of batches is a whole number from 1 on, not '%s'\n", argv[2]);
+      std::fprintf(stderr, "edgewire-core-cost: the number of batches is a whole number from 1 on, not '%s'\n",
+                   argv[2]);
       return 2;
     }
   }
