@@ -1,0 +1,145 @@
+// @ts-check
+// What a program's own calls cost: JavaScript and shared memory, no system call. Each leaves commands for the reactor;
+// `takeBack` removes them again, so that nothing is sent, nothing fills up, and only the call is measured. The row
+// "taking back alone" is what that adds to each of the others.
+import { setImmediate } from 'node:timers/promises'
+import * as abi from '../../dist/abi.js'
+import { dial, listen } from '../../dist/index.js'
+import { openLoop } from '../../dist/loop.js'
+
+/** @import { Measurement } from './run.mjs' */
+
+const MESSAGE_BYTES = 64
+const CHUNK_BYTES = 16 * 1024
+const RECORDS = 64
+
+/** A connection with handlers that was lent `CHUNK_BYTES`, and holds them. */
+async function connected() {
+  /** @type {(value: any) => void} */
+  let arrived = () => {}
+  const lent = new Promise((resolve) => {
+    arrived = resolve
+  })
+  const listener = await listen(
+    { host: '127.0.0.1', port: 0 },
+    {
+      data(conn, chunk) {
+        if (chunk.length > 1) arrived({ conn, chunk: conn.retain(chunk) })
+      },
+    },
+  )
+  const client = await dial({ host: '127.0.0.1', port: listener.port })
+  client.write(Buffer.alloc(CHUNK_BYTES, 'a'))
+  return { listener, client, ...(await lent) }
+}
+
+/** @returns {Promise<{ measurements: Measurement[], end: () => Promise<void> }>} */
+export async function calls() {
+  const { listener, client, conn, chunk } = await connected()
+  // We were woken from within a turn: its commands (the retain, for one) are carried out when it is over.
+  await setImmediate()
+  // The library's own: what is private to it is measured here as well.
+  const loop = /** @type {any} */ (openLoop())
+  const { control } = loop
+  function takeBack() {
+    control[abi.ControlCommandTail] = control[abi.ControlCommandHead]
+    control[abi.ControlArenaUsed] = 0
+    conn.acceptedBytes = 0
+  }
+  const text = 'x'.repeat(MESSAGE_BYTES)
+  const buffer = Buffer.alloc(MESSAGE_BYTES, 'x')
+  const part = chunk.subarray(0, MESSAGE_BYTES) // may be retained because the whole is
+  const later = Date.now() + 3_600_000
+  const address = loop.addressOf(chunk)
+  conn.setReadDeadline(later) // the first asks the reactor to look; moving it further away does not
+
+  /** Plays the reactor: leaves records of received data in the ring, and lets the library serve them. */
+  function dispatch(/** @type {number} */ records) {
+    let tail = control[abi.ControlCompletionTail]
+    for (let i = 0; i < records; i++) {
+      const at = (tail & (abi.CompletionCapacity - 1)) << 2
+      loop.completions[at] = abi.CompletionData
+      loop.completions[at + 1] = conn.index
+      loop.completions[at + 2] = address
+      loop.completions[at + 3] = 1 // the handler above ignores one byte
+      tail = (tail + 1) | 0
+    }
+    control[abi.ControlCompletionTail] = tail
+    loop.dispatch()
+  }
+
+  const measurements = [
+    { name: 'taking back alone', what: 'contained in the rows down to retain', run: takeBack },
+    {
+      name: `write(string of ${MESSAGE_BYTES})`,
+      what: 'checks, UTF-8 into the arena, one command',
+      run() {
+        conn.write(text)
+        takeBack()
+      },
+    },
+    {
+      name: `write(Buffer of ${MESSAGE_BYTES})`,
+      what: 'checks, a copy into the arena, one command',
+      run() {
+        conn.write(buffer)
+        takeBack()
+      },
+    },
+    {
+      name: 'write(lent chunk, 16 KiB)',
+      what: 'finds its place in the slab; no copy, one command',
+      run() {
+        conn.write(chunk)
+        takeBack()
+      },
+    },
+    {
+      name: 'retain(), release()',
+      what: 'both; a lease with its finalizer, two commands; one in 64 takes its stack',
+      run() {
+        conn.retain(part)
+        conn.release(part)
+        takeBack()
+      },
+    },
+    {
+      name: 'setReadDeadline(number)',
+      what: 'a store into the row (and a look at the clock)',
+      run: () => conn.setReadDeadline(later),
+    },
+    {
+      name: 'setReadDeadline(Date.now() + n)',
+      what: 'as a program calls it for every message',
+      run: () => conn.setReadDeadline(Date.now() + 30_000_000),
+    },
+    {
+      name: 'lending a chunk',
+      what: 'the Buffer that a data handler gets',
+      run: () => loop.view(address, MESSAGE_BYTES),
+    },
+    {
+      name: 'dispatch, 1 record',
+      what: "JavaScript's half: one async scope, one Buffer, an empty handler",
+      run: () => dispatch(1),
+    },
+    {
+      name: `dispatch, ${RECORDS} records`,
+      what: `the same for ${RECORDS} records, in all`,
+      run: () => dispatch(RECORDS),
+    },
+    {
+      name: 'flush() of nothing',
+      what: 'from JavaScript into the addon and back; two clocks, the upkeep of the reactor',
+      run: () => loop.flush(),
+    },
+  ]
+  return {
+    measurements,
+    async end() {
+      conn.release(chunk)
+      client.close()
+      await listener.shutdown()
+    },
+  }
+}
