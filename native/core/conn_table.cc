@@ -52,15 +52,4 @@ void ConnTable::free(uint32_t index) noexcept {
   in_use_--;
 }
 
-Conn* ConnTable::find(int32_t index) noexcept {
-  if (index < 0 || static_cast<uint32_t>(index) >= rows()) return nullptr;
-  Conn& conn = conns_[static_cast<uint32_t>(index)];
-  return conn.state == ConnState::kFree ? nullptr : &conn;
-}
-
-Conn* ConnTable::find_token(uint64_t token) noexcept {
-  Conn* conn = find(static_cast<int32_t>(token & UINT32_MAX));
-  return conn != nullptr && conn->generation == token >> 32 ? conn : nullptr;
-}
-
 }  // namespace edgewire

@@ -38,9 +38,16 @@ class ConnTable {
   void free(uint32_t index) noexcept;
 
   // nullptr for an index that is out of range or free: for values that come from outside.
-  Conn* find(int32_t index) noexcept;
+  Conn* find(int32_t index) noexcept {
+    if (index < 0 || static_cast<uint32_t>(index) >= rows()) return nullptr;
+    Conn& conn = conns_[static_cast<uint32_t>(index)];
+    return conn.state == ConnState::kFree ? nullptr : &conn;
+  }
   // nullptr when the token is of an earlier life of the index.
-  Conn* find_token(uint64_t token) noexcept;
+  Conn* find_token(uint64_t token) noexcept {
+    Conn* conn = find(static_cast<int32_t>(token & UINT32_MAX));
+    return conn != nullptr && conn->generation == token >> 32 ? conn : nullptr;
+  }
   Conn& at(uint32_t index) noexcept { return conns_[index]; }
   uint64_t token(uint32_t index) const noexcept { return uint64_t{conns_[index].generation} << 32 | index; }
 

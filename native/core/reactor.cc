@@ -288,13 +288,6 @@ void Reactor::mark_ready(uint32_t index, uint8_t ready) noexcept {
   if (useful) enlist_ready(index);
 }
 
-void Reactor::enlist_ready(uint32_t index) noexcept {
-  Conn& conn = table_.at(index);
-  if ((conn.lists & kOnReadyList) != 0) return;
-  conn.lists |= kOnReadyList;
-  ready_.push_back(index);
-}
-
 void Reactor::revive_starved() noexcept {
   if (starved_.empty() || pool_.available_bytes() == 0) return;
   for (uint32_t index : starved_) {
@@ -305,18 +298,6 @@ void Reactor::revive_starved() noexcept {
 }
 
 // ---- completions --------------------------------------------------------------------------------------------------
-
-bool Reactor::push(int32_t head, uint32_t subject, int32_t a, int32_t b) noexcept {
-  return completions_.push(Record{head, static_cast<int32_t>(subject), a, b});
-}
-
-void Reactor::owe(uint32_t index, uint8_t what) noexcept {
-  Conn& conn = table_.at(index);
-  conn.owes |= what;
-  if ((conn.lists & kOnNotifyList) != 0) return;
-  conn.lists |= kOnNotifyList;
-  notify_.push_back(index);
-}
 
 // Tells JavaScript what connection `index` owes it. False when the ring is full: the rest follows in the next round.
 bool Reactor::publish(uint32_t index) noexcept {

@@ -135,15 +135,28 @@ class Reactor {
   // -- reactor.cc
   void take_events(const PollEvent* events, int count) noexcept;
   void mark_ready(uint32_t index, uint8_t ready) noexcept;
-  void enlist_ready(uint32_t index) noexcept;
-  void owe(uint32_t index, uint8_t what) noexcept;
+  void enlist_ready(uint32_t index) noexcept { enlist(index, kOnReadyList, ready_); }
+  void owe(uint32_t index, uint8_t what) noexcept {
+    table_.at(index).owes |= what;
+    enlist(index, kOnNotifyList, notify_);
+  }
+  void mark_dirty(uint32_t index) noexcept { enlist(index, kOnDirtyList, dirty_); }
+  // Once, however often it is called: `bit` in the connection's `lists` says that it is there.
+  void enlist(uint32_t index, uint8_t bit, std::vector<uint32_t>& list) noexcept {
+    Conn& conn = table_.at(index);
+    if ((conn.lists & bit) != 0) return;
+    conn.lists |= bit;
+    list.push_back(index);
+  }
   bool publish(uint32_t index) noexcept;
   void publish_accept_errors() noexcept;
   void on_wheel(uint32_t index) noexcept;
   void on_linger(uint32_t index) noexcept;
   void arm(uint32_t index) noexcept;
   void revive_starved() noexcept;
-  bool push(int32_t head, uint32_t subject, int32_t a = 0, int32_t b = 0) noexcept;
+  bool push(int32_t head, uint32_t subject, int32_t a = 0, int32_t b = 0) noexcept {
+    return completions_.push(Record{head, static_cast<int32_t>(subject), a, b});
+  }
   double& metric(int32_t word) noexcept { return memory_.metrics[word]; }
 
   // -- reactor_connect.cc
@@ -178,7 +191,6 @@ class Reactor {
   void execute_commands() noexcept;
   void execute(uint32_t slot, const Record& record) noexcept;
   void link_write(uint32_t slot, const Record& record) noexcept;
-  void mark_dirty(uint32_t index) noexcept;
   bool valid_write(const Record& record) const noexcept;
   void flush_conn(uint32_t index) noexcept;
   void send_commands(uint32_t index) noexcept;

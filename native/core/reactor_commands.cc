@@ -120,13 +120,6 @@ void Reactor::link_write(uint32_t slot, const Record& record) noexcept {
   mark_dirty(static_cast<uint32_t>(record.subject));
 }
 
-void Reactor::mark_dirty(uint32_t index) noexcept {
-  Conn& conn = table_.at(index);
-  if ((conn.lists & kOnDirtyList) != 0) return;
-  conn.lists |= kOnDirtyList;
-  dirty_.push_back(index);
-}
-
 void Reactor::flush_conn(uint32_t index) noexcept {
   Conn& conn = table_.at(index);
   conn.lists &= static_cast<uint8_t>(~kOnDirtyList);

@@ -45,13 +45,6 @@ ChunkId SlabPool::acquire() noexcept {
   return chunk;
 }
 
-void SlabPool::retain(ChunkId chunk) noexcept {
-  EDGEWIRE_CHECK(in_use(chunk));
-  // A count that wraps would free a chunk under its holders.
-  EDGEWIRE_CHECK(chunks_[chunk].references != UINT32_MAX);
-  chunks_[chunk].references += 1;
-}
-
 void SlabPool::release(ChunkId chunk) noexcept {
   EDGEWIRE_CHECK(in_use(chunk));
   if (--chunks_[chunk].references != 0) return;
@@ -60,12 +53,6 @@ void SlabPool::release(ChunkId chunk) noexcept {
   slabs_[chunk / kChunksPerSlab].free_chunks += 1;
   in_use_chunks_ -= 1;
   push_free(chunk);
-}
-
-bool SlabPool::in_use(ChunkId chunk) const noexcept { return references(chunk) != 0; }
-
-uint32_t SlabPool::references(ChunkId chunk) const noexcept {
-  return chunk < chunks_.size() ? chunks_[chunk].references : 0;
 }
 
 uint32_t SlabPool::trim() noexcept {
@@ -88,16 +75,6 @@ uint32_t SlabPool::trim() noexcept {
 }
 
 void SlabPool::set_budget_bytes(uint64_t budget_bytes) noexcept { budget_chunks_ = budget_in_chunks(budget_bytes); }
-
-uint64_t SlabPool::budget_bytes() const noexcept { return uint64_t{budget_chunks_} * kChunkBytes; }
-uint64_t SlabPool::in_use_bytes() const noexcept { return uint64_t{in_use_chunks_} * kChunkBytes; }
-uint64_t SlabPool::in_use_peak_bytes() const noexcept { return uint64_t{in_use_peak_chunks_} * kChunkBytes; }
-uint64_t SlabPool::mapped_bytes() const noexcept { return uint64_t{mapped_slabs_} * kSlabBytes; }
-
-uint64_t SlabPool::available_bytes() const noexcept {
-  // A lowered budget may lie below what is in use.
-  return budget_chunks_ > in_use_chunks_ ? uint64_t{budget_chunks_ - in_use_chunks_} * kChunkBytes : 0;
-}
 
 // Only called with an empty free list. Then every mapped chunk is in use, and since that is below the budget and both
 // are whole slabs, one more slab keeps the mapped memory within the budget too.

@@ -20,6 +20,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/check.h"
+
 namespace edgewire {
 
 using ChunkId = uint32_t;
@@ -51,12 +53,19 @@ class SlabPool {
 
   // A chunk with one reference, or kNoChunk at the budget or when the source has no memory.
   ChunkId acquire() noexcept;
-  void retain(ChunkId chunk) noexcept;
+  void retain(ChunkId chunk) noexcept {
+    EDGEWIRE_CHECK(in_use(chunk));
+    // A count that wraps would free a chunk under its holders.
+    EDGEWIRE_CHECK(chunks_[chunk].references != UINT32_MAX);
+    chunks_[chunk].references += 1;
+  }
   // Drops a reference; the last one puts the chunk on the free list.
   void release(ChunkId chunk) noexcept;
   // Is `chunk` a chunk in use? For values that come from outside (a command of JavaScript).
-  bool in_use(ChunkId chunk) const noexcept;
-  uint32_t references(ChunkId chunk) const noexcept;
+  bool in_use(ChunkId chunk) const noexcept { return references(chunk) != 0; }
+  uint32_t references(ChunkId chunk) const noexcept {
+    return chunk < chunks_.size() ? chunks_[chunk].references : 0;
+  }
 
   // Valid while the caller holds a reference.
   uint8_t* data(ChunkId chunk) const noexcept {
@@ -72,11 +81,15 @@ class SlabPool {
   // A new budget; when it is below what is in use, nothing is taken away, but nothing more is handed out either.
   void set_budget_bytes(uint64_t budget_bytes) noexcept;
 
-  uint64_t budget_bytes() const noexcept;
-  uint64_t in_use_bytes() const noexcept;       // chunks with a reference
-  uint64_t in_use_peak_bytes() const noexcept;  // the highest in_use_bytes so far
-  uint64_t mapped_bytes() const noexcept;       // slabs held
-  uint64_t available_bytes() const noexcept;    // budget minus in use, never below 0
+  uint64_t budget_bytes() const noexcept { return uint64_t{budget_chunks_} * kChunkBytes; }
+  // Chunks with a reference, and the most there were.
+  uint64_t in_use_bytes() const noexcept { return uint64_t{in_use_chunks_} * kChunkBytes; }
+  uint64_t in_use_peak_bytes() const noexcept { return uint64_t{in_use_peak_chunks_} * kChunkBytes; }
+  uint64_t mapped_bytes() const noexcept { return uint64_t{mapped_slabs_} * kSlabBytes; }  // slabs held
+  // What acquire() can still give. A lowered budget may lie below what is in use.
+  uint64_t available_bytes() const noexcept {
+    return budget_chunks_ > in_use_chunks_ ? uint64_t{budget_chunks_ - in_use_chunks_} * kChunkBytes : 0;
+  }
 
  private:
   // 12 bytes of metadata for 64 KiB. The free list is doubly linked because trim() takes chunks out of its middle.
