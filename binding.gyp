@@ -105,8 +105,8 @@
       'product_prefix': 'lib',
       'product_extension': 'a',
       'sources': ['<@(core_sources)', '<@(system_sources)', '<@(poller_sources)'],
-      'cflags': ['-O2'],
-      'cflags_cc': ['-fno-exceptions', '-fno-rtti'],
+      # Here, because the line above takes it out of `cflags`: for the core it is worth 10 % of the instructions.
+      'cflags_cc': ['-O3', '-fno-exceptions', '-fno-rtti'],
     },
     {
       'target_name': 'edgewire',
