@@ -117,7 +117,7 @@ void Env::tear_down(Driver::Closed closed) noexcept {
 
 void Env::run_turn(Look look) noexcept {
   if (closing_) return;
-  Napi::HandleScope scope(env_);
+  // No handle scope here: what makes handles (dispatch(), a new slab) opens its own, and most turns make none besides.
   in_turn_ = true;
   reactor_->turn(look);
   in_turn_ = false;
