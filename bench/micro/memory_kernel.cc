@@ -75,6 +75,12 @@ ssize_t MemoryKernel::receive(int fd, size_t bytes) noexcept {
 }
 
 void MemoryKernel::install() noexcept {
+  install_sockets();
+  install_transfer();
+  install_queue();
+}
+
+void MemoryKernel::install_sockets() noexcept {
   sys.socket = [](int, int) noexcept {
     count(Call::kOther);
     return active_->open();
@@ -106,6 +112,13 @@ void MemoryKernel::install() noexcept {
     active_->free_.push_back(fd);
     return 0;
   };
+  sys.setsockopt = [](int, int, int, const void*, socklen_t) noexcept {
+    count(Call::kOther);
+    return 0;
+  };
+}
+
+void MemoryKernel::install_transfer() noexcept {
   sys.recv = [](int fd, void*, size_t bytes) noexcept {
     count(Call::kRecv);
     return active_->receive(fd, bytes);
@@ -127,10 +140,6 @@ void MemoryKernel::install() noexcept {
     *value = 0;
     return 0;
   };
-  sys.setsockopt = [](int, int, int, const void*, socklen_t) noexcept {
-    count(Call::kOther);
-    return 0;
-  };
   sys.unread_bytes = [](int fd) noexcept {
     count(Call::kOther);
     return static_cast<int>(active_->files_[static_cast<size_t>(fd)].unread_bytes);
@@ -139,6 +148,9 @@ void MemoryKernel::install() noexcept {
     count(Call::kOther);
     return 0;
   };
+}
+
+void MemoryKernel::install_queue() noexcept {
   sys.open_null = []() noexcept { return active_->open(); };
   sys.epoll_create = []() noexcept { return active_->open(); };
   sys.eventfd = []() noexcept { return active_->open(); };

@@ -44,6 +44,9 @@ class MemoryKernel {
 
   static void count(Call call) noexcept { active_->calls_[static_cast<size_t>(call)]++; }
   static void install() noexcept;
+  static void install_sockets() noexcept;
+  static void install_transfer() noexcept;
+  static void install_queue() noexcept;
   int open() noexcept;
   void raise_edge(int fd, uint32_t bits) noexcept;
   int collect(epoll_event* events, int capacity) noexcept;
