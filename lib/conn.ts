@@ -213,14 +213,14 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
     const epoch = epochOf(deadline)
     this.needOpen('read')
     storeDeadline(this.loop, this.index, abi.RowReadDeadline, epoch)
-    if (epoch <= Date.now() && this.inbox?.hasReader) this.expireReads()
+    if (this.inbox?.hasReader && epoch <= Date.now()) this.expireReads()
   }
 
   setWriteDeadline(deadline: Deadline): void {
     const epoch = epochOf(deadline)
     this.needOpen('write')
     storeDeadline(this.loop, this.index, abi.RowWriteDeadline, epoch)
-    if (epoch <= Date.now()) this.expireWrites()
+    if (this.rare !== undefined && epoch <= Date.now()) this.expireWrites()
   }
 
   setIdleTimeout(ms: number): void {
@@ -288,7 +288,7 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
   private callData(held: Buffer | undefined, address: number, bytes = 0): void {
     const { handlers } = this.owner
     if (handlers?.data === undefined || (this.phase >= Phase.Closing && !this.rare?.heldClose)) return
-    const result = handlers.data(this, held ?? this.loop.view(address, bytes))
+    const result = handlers.data(this, held ?? this.loop.lend(address, bytes))
     if (result !== undefined) this.observe(result, address)
   }
 

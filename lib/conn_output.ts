@@ -41,8 +41,8 @@ export abstract class ConnOutput extends ConnCore {
       loop.writeCopy(index, bytes)
       return this.wrote(count)
     }
-    const address = loop.addressOf(bytes)
-    if (address >= 0 && loop.isLentWhole(address, count)) loop.push(abi.CommandWriteSlab, index, address | 0, count)
+    const address = loop.sendableAddressOf(bytes)
+    if (address >= 0) loop.push(abi.CommandWriteSlab, index, address | 0, count)
     else if (count < PinFromBytes) loop.writeCopy(index, bytes)
     else this.writePinned(bytes)
     return this.wrote(count)
@@ -50,7 +50,7 @@ export abstract class ConnOutput extends ConnCore {
 
   /** Debug mode: bytes of the pool that nobody holds are somebody else's by now. */
   protected checkLent(bytes: Uint8Array): void {
-    const address = this.loop.addressOf(bytes)
+    const address = this.loop.slabs.addressOf(bytes)
     if (address < 0 || this.loop.isLent(address)) return
     const reason =
       'the handler that this chunk was lent to has returned: retain() it there, or copy it with Buffer.from()'
@@ -59,7 +59,8 @@ export abstract class ConnOutput extends ConnCore {
 
   protected writePinned(bytes: Uint8Array): void {
     // Memory of the pool that nobody holds, or that other threads share, may change before it is sent.
-    const own = this.loop.addressOf(bytes) >= 0 || !(bytes.buffer instanceof ArrayBuffer) ? Buffer.from(bytes) : bytes
+    const own =
+      this.loop.slabs.addressOf(bytes) >= 0 || !(bytes.buffer instanceof ArrayBuffer) ? Buffer.from(bytes) : bytes
     if (this.loop.writePinned(this.index, own)) return
     throw new NetError('ENOMEM', this.place('write'), 'out of memory')
   }

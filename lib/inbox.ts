@@ -85,7 +85,7 @@ export class Inbox {
     const { into } = this.first
     if (into === null) {
       const chunk = Buffer.allocUnsafe(bytes)
-      this.loop.copyOut(address, bytes, chunk)
+      this.loop.slabs.copyOut(address, bytes, chunk)
       this.shift().resolve(chunk as never)
       return
     }
@@ -93,7 +93,7 @@ export class Inbox {
     // A buffer whose memory was transferred away while the read waited takes nothing; see serveHeld().
     if (count > 0) {
       this.loop.sendBrieflyPinned()
-      this.loop.copyOut(address, count, into)
+      this.loop.slabs.copyOut(address, count, into)
       this.shift().resolve(count as never)
     }
     if (count === bytes) return
@@ -105,11 +105,11 @@ export class Inbox {
     let entry: Held
     if (bytes < CopyBelowBytes) {
       const copy = ownedCopy(bytes)
-      this.loop.copyOut(address, bytes, copy)
+      this.loop.slabs.copyOut(address, bytes, copy)
       entry = { bytes: copy, address: NotLeased }
     } else {
       retainAddress(this.loop, address)
-      entry = { bytes: this.loop.view(address, bytes), address }
+      entry = { bytes: this.loop.slabs.view(address, bytes), address }
     }
     if (this.held === undefined) this.held = [entry]
     else this.held.push(entry)

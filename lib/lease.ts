@@ -81,7 +81,7 @@ export function releaseChunk(loop: Loop, chunk: Uint8Array): void {
 function findLease(loop: Loop, chunk: Uint8Array): Lease | undefined {
   const own = chunk instanceof Uint8Array ? leaseOf.get(chunk) : undefined
   if (own !== undefined && own.count > 0) return own
-  const address = chunk instanceof Uint8Array ? loop.addressOf(chunk) : -1
+  const address = chunk instanceof Uint8Array ? loop.slabs.addressOf(chunk) : -1
   for (const lease of leasesIn.get(chunkOf(address)) ?? []) {
     const overlaps = address < lease.address + lease.bytes && lease.address < address + chunk.length
     if (lease.loop === loop && overlaps) return lease
@@ -127,7 +127,7 @@ function isOwned(chunk: Uint8Array): boolean {
 
 /** The pool address of a chunk that a handler was lent. */
 function lentAddress(loop: Loop, chunk: Uint8Array): number {
-  const address = chunk instanceof Uint8Array ? loop.addressOf(chunk) : -1
+  const address = chunk instanceof Uint8Array ? loop.slabs.addressOf(chunk) : -1
   if (address < 0 || !loop.isLent(address)) {
     throw notRetained('only a chunk that a data handler was lent, or a part of it, can be retained and released')
   }

@@ -4,11 +4,12 @@
 // happened; it runs the handlers, and what they ask for lies in the command ring when it returns.
 
 import type { AsyncResource } from 'node:async_hooks'
-import { markAsUntransferable } from 'node:worker_threads'
+import { Buffer } from 'node:buffer'
 import * as abi from './abi.js'
 import { type Binding, binding, type Hooks } from './binding.js'
 import { type Driver, driverFromEnvironment, driverName, driverNumber } from './driver.js'
 import { NetError } from './errors.js'
+import { CopyLoopBytes, SlabViews } from './slab_views.js'
 
 /** A connection, as the loop sees it. */
 export interface ConnSink {
@@ -39,12 +40,11 @@ const CommandMask = abi.CommandCapacity - 1
 const Flushing = { ByDriver: 0, Wanted: 1, UnderWay: 2 } as const
 
 const ChunkMask = 2 ** abi.ChunkBytesLog2 - 1
-const SlabMask = 2 ** abi.SlabBytesLog2 - 1
 
 /** A string may take three bytes a character: up to this many characters are encoded straight into the arena. */
 const ArenaStringMax = 16 * 1024
-/** Below this, bytes are copied in a loop: TypedArray.prototype.set costs more than it saves. */
-const CopyLoopBytes = 32
+/** Up to so many characters of ASCII are copied in a loop: Buffer.prototype.write is a call into C++. */
+const TextLoopChars = 16
 
 /** Chunks of 64 KiB that may be in use at once, by default: 256 MiB. See configure(). */
 export const DefaultSlabBudgetBytes = 256 * 1024 * 1024
@@ -61,11 +61,14 @@ export class Loop {
   doubles = new Float64Array(0)
   words = new Int32Array(0)
 
+  readonly slabs: SlabViews
   readonly conns: (ConnSink | undefined)[] = []
   readonly listeners: (ListenerSink | undefined)[] = []
   /** The bytes that the current `data` completion lends: an address and a length; bytes 0 outside of one. */
   lentAddress = 0
   lentBytes = 0
+  /** The object that its handler got. */
+  private lentView: Buffer | undefined
   /** Chunks that JavaScript holds beyond the handler, with how often. */
   readonly leases = new Map<number, number>()
 
@@ -79,7 +82,6 @@ export class Loop {
   private readonly completions: Int32Array
   private readonly commands: Int32Array
   private readonly arena: Buffer
-  private readonly slabIndices = new WeakMap<ArrayBufferLike, number>()
   /** Memory that read() was given. Written back to the network, it is copied if it cannot be sent at once. */
   private readonly readMemory = new WeakSet<ArrayBufferLike>()
   /** Such memory may stand in the command ring. */
@@ -98,6 +100,7 @@ export class Loop {
   ) {
     this.native = binding()
     this.hooks = { dispatch: () => this.dispatchBatch(), slabs: [], views: [] }
+    this.slabs = new SlabViews(this.hooks.slabs, this.hooks.views)
     const shared = this.native.open(this.hooks, budgetBytes, debug, driverNumber(driver))
     if (shared === undefined) {
       throw new NetError(
@@ -139,10 +142,9 @@ export class Loop {
           else context.runInAsyncScope(this.drain, this, context)
         }
         this.current = undefined
-        this.lentBytes = 0
         return
       } catch (error) {
-        this.lentBytes = 0
+        this.lendNothing()
         const { current } = this
         this.current = undefined
         if (current === undefined) process.nextTick(rethrow, error)
@@ -195,7 +197,7 @@ export class Loop {
       this.lentAddress = completions[at + 2] >>> 0
       this.lentBytes = completions[at + 3]
       conn.onData(this.lentAddress, this.lentBytes)
-      this.lentBytes = 0
+      this.lendNothing()
     }
   }
 
@@ -246,39 +248,15 @@ export class Loop {
 
   // ---- lent bytes --------------------------------------------------------------------------------------------------
 
-  /** A view of the pool's memory: valid while somebody holds its chunk. */
-  view(address: number, bytes: number): Buffer {
-    return Buffer.from(this.slabOf(address).buffer as ArrayBuffer, address & SlabMask, bytes)
+  private lendNothing(): void {
+    this.lentBytes = 0
+    this.lentView = undefined
   }
 
-  /** Copies pool memory to the start of `into`. */
-  copyOut(address: number, bytes: number, into: Uint8Array): void {
-    const offset = address & SlabMask
-    const slab = this.slabOf(address)
-    if (bytes <= CopyLoopBytes) {
-      for (let i = 0; i < bytes; i++) into[i] = slab[offset + i]
-    } else {
-      into.set(new Uint8Array(slab.buffer as ArrayBuffer, offset, bytes))
-    }
-  }
-
-  private slabOf(address: number): Buffer {
-    const index = address >>> abi.SlabBytesLog2
-    let buffer = this.hooks.views[index]
-    if (buffer === undefined) {
-      const memory = this.hooks.slabs[index] as ArrayBuffer
-      // A handler that transferred its chunk's memory to another thread would take the whole slab along.
-      markAsUntransferable(memory)
-      buffer = this.hooks.views[index] = Buffer.from(memory)
-      this.slabIndices.set(memory, index)
-    }
-    return buffer
-  }
-
-  /** The address of bytes that lie in the pool, or -1. */
-  addressOf(bytes: Uint8Array): number {
-    const index = this.slabIndices.get(bytes.buffer)
-    return index === undefined ? -1 : index * 2 ** abi.SlabBytesLog2 + bytes.byteOffset
+  /** The view of the bytes that the current completion lends. */
+  lend(address: number, bytes: number): Buffer {
+    this.lentView = this.slabs.view(address, bytes)
+    return this.lentView
   }
 
   /** May these bytes of the pool be sent from where they lie? Only while somebody holds their chunk. */
@@ -287,9 +265,12 @@ export class Loop {
     return (this.lentBytes > 0 && this.lentAddress >>> abi.ChunkBytesLog2 === chunk) || this.leases.has(chunk)
   }
 
-  /** As isLent(), of bytes that must lie in one chunk. */
-  isLentWhole(address: number, bytes: number): boolean {
-    return (address & ChunkMask) + bytes <= ChunkMask + 1 && this.isLent(address)
+  /** Where bytes lie that may be sent from there, because they are in one chunk and somebody holds it; or -1. */
+  sendableAddressOf(bytes: Uint8Array): number {
+    if (bytes === this.lentView) return this.lentAddress
+    const address = this.slabs.addressOf(bytes)
+    if (address < 0 || (address & ChunkMask) + bytes.length > ChunkMask + 1) return -1
+    return this.isLent(address) ? address : -1
   }
 
   // ---- commands ----------------------------------------------------------------------------------------------------
@@ -341,9 +322,21 @@ export class Loop {
   /** Encodes at most ArenaStringMax characters into the arena. Returns the bytes written. */
   writeText(subject: number, text: string): number {
     const used = this.room(text.length * 3)
-    const count = this.arena.write(text, used, 'utf8')
+    const count = this.encode(text, used)
     this.commit(subject, used, count)
     return count
+  }
+
+  private encode(text: string, at: number): number {
+    const { arena } = this
+    const { length } = text
+    if (length > TextLoopChars) return arena.write(text, at, 'utf8')
+    for (let i = 0; i < length; i++) {
+      const code = text.charCodeAt(i)
+      if (code > 0x7f) return arena.write(text, at, 'utf8')
+      arena[at + i] = code
+    }
+    return length
   }
 
   fitsArena(text: string): boolean {

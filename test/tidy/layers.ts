@@ -32,7 +32,7 @@ export const nativeLayers: Layer[] = [
 export const libLayers: Layer[] = [
   { name: 'abi, errors, addr, net, driver', files: /^lib\/(abi|errors|addr|net|driver)\.ts$/ },
   { name: 'binding', files: /^lib\/binding\.ts$/ },
-  { name: 'loop', files: /^lib\/loop\.ts$/ },
+  { name: 'loop, slab_views', files: /^lib\/(loop|slab_views)\.ts$/ },
   { name: 'lease, deadline', files: /^lib\/(lease|deadline)\.ts$/ },
   { name: 'inbox', files: /^lib\/inbox\.ts$/ },
   { name: 'conn', files: /^lib\/conn(_\w+)?\.ts$/ },
