@@ -121,6 +121,8 @@ void Reactor::flush() noexcept {
 }
 
 bool Reactor::looks(Look look, int round) const noexcept {
+  // This round begins with what the last look found, and whatever another look found would be served behind it.
+  if (unserved_ > 0 && round % kRoundsPerLook != 0) return false;
   switch (look) {
     case Look::kAlways: return true;
     case Look::kLater: return round > 0;
@@ -165,6 +167,7 @@ void Reactor::poll_phase() noexcept {
   count = std::max(count, 0);
   last_events_ += count;
   take_events(events, count);
+  unserved_ = ready_.size();
 }
 
 void Reactor::offer(const PollEvent* events, int count) noexcept {
@@ -209,6 +212,7 @@ void Reactor::read_phase() noexcept {
     serve_ready(index, &round_bytes);
   }
   // Those that the budget did not reach come first in the next round.
+  unserved_ -= std::min(served, unserved_);
   ready_.insert(ready_.begin(), serving_.begin() + static_cast<ptrdiff_t>(served), serving_.end());
 }
 

@@ -59,6 +59,8 @@ class Reactor {
   static constexpr uint32_t kAcceptsPerRound = 128;
   static constexpr uint32_t kSendBytesPerConn = 1024 * 1024;
   static constexpr int kRoundsPerTurn = 16;
+  // While a round's budget leaves connections over, only every so many rounds look at the poller.
+  static constexpr int kRoundsPerLook = 4;
   // iovecs of one send: more is no faster, and they live on the stack.
   static constexpr int kPiecesPerSend = 64;
   // When the peer's kernel has the last byte, close() waits this long for the peer's FIN, discarding what it still
@@ -223,6 +225,7 @@ class Reactor {
   std::unordered_map<uint32_t, CompactAddress> local_of_failed_;
 
   std::vector<uint32_t> ready_;    // connections with readiness to serve, oldest first
+  size_t unserved_ = 0;            // so many of them were there at the last look at the poller
   std::vector<uint32_t> serving_;  // the same while the read phase walks it
   std::vector<uint32_t> starved_;  // would read, but the pool stands at its budget
   std::vector<uint32_t> notify_;   // owe JavaScript something

@@ -376,5 +376,25 @@ TEST_F(ReactorRounds, ATurnEndsThoughTheFloodDoesNot) {
   }
 }
 
+// 32 connections have 64 KiB each: eight rounds.
+TEST_F(ReactorRounds, WhileRoundsAreFullThePollerIsLookedAtOnceInFour) {
+  constexpr size_t kClients = 32;
+  const SocketAddress at = listen();
+  host->keep_bytes = false;
+  for (size_t i = 0; i < kClients; ++i) connect(at);
+  const std::string message(kChunkBytes, 'm');
+  for (const auto& client : clients) client->send(message);
+  uint64_t bytes = 0;
+  host->handle = [&](Event& event) { bytes += event.bytes.size(); };
+  const int dispatches_before = host->dispatches;
+  const double polls_before = host->metric(abi::kMetricPolls);
+  reactor().turn(Look::kAlways);
+  EXPECT_EQ(bytes, kClients * message.size());
+  const int rounds = host->dispatches - dispatches_before;
+  EXPECT_GE(rounds, 8);
+  // The last rounds look again: nothing is left over, and whether more has come is what ends the turn.
+  EXPECT_LE(host->metric(abi::kMetricPolls) - polls_before, rounds / Reactor::kRoundsPerLook + 3);
+}
+
 }  // namespace
 }  // namespace edgewire::test
