@@ -78,7 +78,12 @@
       'bench/load_server.cc',
     ],
     'floor_sources': [
-      'bench/floor_server.cc',
+      'bench/floor_main.cc',
+      'bench/floor_listen.cc',
+      'bench/floor_echo.cc',
+      'bench/floor_fanout.cc',
+      'bench/floor_requests.cc',
+      'bench/floor_transfer.cc',
     ],
   },
 
