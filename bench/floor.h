@@ -1,6 +1,6 @@
 // edgewire-floor: the least a single-threaded TCP server can do on Linux, and so the yardstick of every benchmark here.
-// No abstraction, no fairness, no more than one deadline: accept4, recv, send and edge-triggered epoll, the way one would
-// write it in C. What another server costs above this is the price of its features and of its language.
+// No abstraction, no fairness, no more than one deadline: accept4, recv, send and edge-triggered epoll, the way one
+// would write it in C. What another server costs above this is the price of its features and of its language.
 //
 // Linux only (epoll, accept4, signalfd).
 //

@@ -61,8 +61,8 @@ class FloorLoop {
       const int count = epoll_wait(epoll_, events, kEventsPerWait, app().waitMs());
       if (count < 0 && errno != EINTR) die("epoll_wait");
       app().beforeBatch();
-      // An event can never be stale here: epoll names a descriptor once per batch, and a connection is closed only while
-      // its own event is being handled, or after the batch.
+      // An event can never be stale here: epoll names a descriptor once per batch, and a connection is closed only
+      // while its own event is being handled, or after the batch.
       for (int i = 0; i < count; i++) {
         const int fd = events[i].data.fd;
         if (fd == listener_) {
@@ -90,8 +90,8 @@ class FloorLoop {
 
   // Reads, and gives each piece to take(length): it lies in buffer_, and false stops the reading.
   //
-  // A read shorter than the buffer has emptied the socket, and whatever arrives afterwards makes a new edge. Only when a
-  // hangup has been reported already will no further edge come: then it is read until the end (or the error) shows.
+  // A read shorter than the buffer has emptied the socket, and whatever arrives afterwards makes a new edge. Only when
+  // a hangup has been reported already will no further edge come: then it is read until the end (or the error) shows.
   //
   // Inlined always, so that `take` is, too: it is the hot path of most apps.
   template <typename Take>
@@ -150,8 +150,8 @@ class FloorLoop {
     return Sent::all;
   }
 
-  // EPOLLOUT stays armed from now on: a connection that filled its send buffer once will do so again, and edge-triggered
-  // it costs nothing while idle. Modifying a registration also reports room that appeared since the send.
+  // EPOLLOUT stays armed from now on: a connection that filled its send buffer once will do so again, and
+  // edge-triggered it costs nothing while idle. Modifying a registration reports room that appeared since the send.
   void armOut(int fd) {
     control(EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
     conns_[fd].outArmed = true;

@@ -1,5 +1,5 @@
-// Requests that have to be parsed: lines ("ECHO payload\n" is answered with "+payload\n", anything else with "-ERR\n" and
-// FIN) and frames (a big-endian length of 4 bytes and as many bytes, answered with the same).
+// Requests that have to be parsed: lines ("ECHO payload\n" is answered with "+payload\n", anything else with "-ERR\n"
+// and FIN) and frames (a big-endian length of 4 bytes and as many bytes, answered with the same).
 //
 // Whole requests are answered where they lie in the read buffer, those of one read with one send. Of a request that has
 // not come completely the connection keeps the beginning, and further bytes are read behind it.

@@ -1,5 +1,5 @@
-// Bytes in one direction. A sink drops what comes and answers the peer's FIN with the count; a source sends as many bytes
-// as it is asked for, byte i being i modulo 251. Both then close.
+// Bytes in one direction. A sink drops what comes and answers the peer's FIN with the count; a source sends as many
+// bytes as it is asked for, byte i being i modulo 251. Both then close.
 #include <algorithm>
 
 #include "floor_loop.h"

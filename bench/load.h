@@ -52,7 +52,7 @@ struct Options {
   pid_t serverPid = 0;  // whose CPU time and memory are measured; 0: nobody's
 };
 
-// Each runs a mode to its end and returns the exit status. Whatever the server does wrong ends the process (see fail()).
+// Each runs a mode to its end and returns the exit status. What the server does wrong ends the process: fail().
 int runEcho(const Options& options);
 int runChurn(const Options& options);
 int runFanout(const Options& options);

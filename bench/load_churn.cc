@@ -1,6 +1,6 @@
 // Connections that come and go: a number of loops, each of which connects, has one message echoed, closes, and starts
-// again. The open-close mode leaves the message out, and waits for the server's FIN instead. The burst mode lets all loops
-// connect at once, and close and start again when all have their message back.
+// again. The open-close mode leaves the message out, and waits for the server's FIN instead. The burst mode lets all
+// loops connect at once, and close and start again when all have their message back.
 #include <algorithm>
 #include <cinttypes>
 #include <vector>

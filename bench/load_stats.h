@@ -39,9 +39,9 @@ class Histogram {
   uint64_t total_ = 0;
 };
 
-// Warm-up, then the measured window. Messages count if they end within the window, whenever they began. So do latencies,
-// but for those of an open loop (--rate): they are those of the messages that were to begin within the window, however
-// late their end was.
+// Warm-up, then the measured window. Messages count if they end within the window, whenever they began. So do
+// latencies, but for those of an open loop (--rate): they are those of the messages that were to begin within the
+// window, however late their end was.
 class Trial {
  public:
   explicit Trial(const Options& options);

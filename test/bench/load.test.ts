@@ -125,7 +125,7 @@ describe.runIf(areBuilt)('at a rate', () => {
   })
 
   // The server that pauses for 200 ms in every second. A closed loop of four connections meets each pause with four
-  // messages, a thousandth or so of all: its p99 does not show it. A fifth of those who come when they like have to wait.
+  // messages, a thousandth or so of all: its p99 does not show it. Of those who come when they like a fifth waits.
   test('the p99 shows the pauses that a closed loop leaves out', async () => {
     const pauseMs = 200
     let held: (() => void)[] | undefined
