@@ -70,11 +70,12 @@ class Poller {
 
   // Both directions, edge-triggered, once for the descriptor's whole life.
   void add(const Fd& fd, uint64_t token) {
-    epoll_event event{};
-    event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
-    event.data.u64 = token;
-    if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd.get(), &event) != 0) fail("epoll_ctl: %s", std::strerror(errno));
+    control(EPOLL_CTL_ADD, fd, token, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
   }
+  // One direction at a time, level-triggered: one call to send or recv for each event, so that connections that could
+  // go on forever take turns.
+  void addLevel(const Fd& fd, uint64_t token, uint32_t events) { control(EPOLL_CTL_ADD, fd, token, events); }
+  void setLevel(const Fd& fd, uint64_t token, uint32_t events) { control(EPOLL_CTL_MOD, fd, token, events); }
 
   // Calls handle(token, events) for what is ready; waits for at most timeoutMs.
   template <typename Handle>
@@ -85,6 +86,13 @@ class Poller {
   }
 
  private:
+  void control(int operation, const Fd& fd, uint64_t token, uint32_t events) {
+    epoll_event event{};
+    event.events = events;
+    event.data.u64 = token;
+    if (epoll_ctl(epoll_.get(), operation, fd.get(), &event) != 0) fail("epoll_ctl: %s", std::strerror(errno));
+  }
+
   static constexpr int kEventsPerWait = 512;
   Fd epoll_;
   epoll_event events_[kEventsPerWait];
@@ -101,10 +109,12 @@ class Dialer {
  public:
   explicit Dialer(const Options& options) { options.path.empty() ? resolveTcp(options) : resolveUnix(options); }
 
-  // A descriptor that is connected or will report writability when it is.
-  Fd dial() {
+  // A descriptor that is connected or will report writability when it is. `small`: for connections that stall, whose
+  // full buffers take the kernel's memory from those that are measured.
+  Fd dial(bool small = false) {
     Fd fd(socket(address_.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
     if (fd.get() < 0) fail("socket: %s", std::strerror(errno));
+    if (small) shrink(fd);
     if (address_.ss_family == AF_UNIX) {
       connectUnix(fd);
     } else {
@@ -117,6 +127,9 @@ class Dialer {
   static constexpr uint32_t kFirstSource = 0x7f000002;  // 127.0.0.2
   static constexpr uint32_t kSources = 249;             // to 127.0.0.250
   static constexpr int kUnixConnectSeconds = 5;
+  static constexpr int kSmallSendBytes = 16 * 1024;
+  static constexpr int kSmallReceiveBytes = 4 * 1024;
+  static constexpr int kEthernetSegment = 1460;
 
   void resolveTcp(const Options& options) {
     addrinfo hints{};
@@ -159,6 +172,14 @@ class Dialer {
       fail("connect: %s", errno == EAGAIN ? "the server accepts nothing" : std::strerror(errno));
     }
     setNonBlocking(fd);
+  }
+
+  // A small window also keeps the server's kernel from growing the buffers at its end. The segments are those of an
+  // Ethernet: loopback's (64 KiB) would not fit, and a window without room for a whole one reopens by timers only.
+  static void shrink(const Fd& fd) {
+    setsockopt(fd.get(), SOL_SOCKET, SO_SNDBUF, &kSmallSendBytes, sizeof kSmallSendBytes);
+    setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUF, &kSmallReceiveBytes, sizeof kSmallReceiveBytes);
+    setsockopt(fd.get(), IPPROTO_TCP, TCP_MAXSEG, &kEthernetSegment, sizeof kEthernetSegment);
   }
 
   void bindNextSource(const Fd& fd) {
