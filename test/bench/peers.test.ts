@@ -13,17 +13,19 @@ const servers = peerServers.filter(({ command }) => command !== undefined)
 /** Those that speak `app`, each started once. */
 function onEveryServer(app: string, tests: (connect: () => Promise<Peer>) => void): void {
   const speaking = peerServers.filter(({ apps }) => apps.includes(app))
-  describe.each(speaking)('$name', ({ command, name }: PeerServer) => {
+  describe.each(speaking.map((server) => [server.name, server] as const))('%s', (name, { command }) => {
     if (command === undefined) return test.skip(`${name} is not installed`, () => {})
+    const options = ['--port', '0', '--app', app]
     let running: Running
     beforeAll(async () => {
-      running = await new Running(command, ['--port', '0', '--app', app]).ready()
+      running = await new Running(command, options).ready()
     })
     const connect = () => connectTo(running)
     tests(connect)
     test('ends with status 0 on SIGTERM, with connections open', async () => {
-      await Promise.all([connect(), connect(), connect()])
-      expect(await running.terminate()).toBe(0)
+      const another = await new Running(command, options).ready()
+      await Promise.all([connectTo(another), connectTo(another), connectTo(another)])
+      expect(await another.terminate()).toBe(0)
     })
     afterAll(() => running.kill())
   })
@@ -107,7 +109,7 @@ test(
         // A machine that stalls for as long as the deadline proves nothing: again.
         while (!(await outlivesSilent(running)));
       } finally {
-        running.kill()
+        await running.kill()
       }
     }
     await Promise.all(servers.map(ofOne))
@@ -355,20 +357,20 @@ describe('source', () => {
   })
 })
 
-describe.each(servers)('$name', ({ command = [] }) => {
+describe.each(servers.map((server) => [server.name, server] as const))('%s', (_, { command = [] }) => {
   test.each([
     ['an unknown app', ['--port', '0', '--app', 'nope']],
     ['no port', []],
     ['a port that is none', ['--port', '65536']],
     ['an unknown option', ['--port', '0', '--nope']],
     ['a deadline that is none', ['--port', '0', '--deadline-ms', '0']],
-  ])('refuses %s with status 2', async (_, options) => {
+  ])('refuses %s with status 2', async (__, options) => {
     const program = new Running(command, options)
     try {
       expect(await program.text()).not.toContain('listening')
       expect(await program.ended).toBe(2)
     } finally {
-      program.kill()
+      await program.kill()
     }
   })
 })
