@@ -66,11 +66,9 @@ async function sendInPieces(peer: Peer, bytes: Buffer, max: number): Promise<voi
   }
 }
 
-/** Sends more than the kernel keeps, and reads nothing until the server has stopped reading; then expects it back. */
-async function sendBeforeReading(peer: Peer, request: Buffer, reply: Buffer): Promise<void> {
-  peer.socket.pause()
-  for (let at = 0; at < request.length; at += PIECE_BYTES) peer.socket.write(request.subarray(at, at + PIECE_BYTES))
-  peer.finish()
+/** Sends more than the kernel keeps, while somebody does not read: the server has to stop reading, too. */
+async function sendUntilStalled(peer: Peer, bytes: Buffer): Promise<void> {
+  for (let at = 0; at < bytes.length; at += PIECE_BYTES) peer.socket.write(bytes.subarray(at, at + PIECE_BYTES))
   let before = -1
   let sameLooks = 0
   await until('the server stops reading', () => {
@@ -79,7 +77,13 @@ async function sendBeforeReading(peer: Peer, request: Buffer, reply: Buffer): Pr
     before = unsent
     return sameLooks >= STALLED_LOOKS
   })
-  expect(before, 'bytes that the server has not taken while nothing was read').toBeGreaterThan(0)
+  expect(before, 'bytes that the server has not taken while nobody read').toBeGreaterThan(0)
+}
+
+async function sendBeforeReading(peer: Peer, request: Buffer, reply: Buffer): Promise<void> {
+  peer.socket.pause()
+  await sendUntilStalled(peer, request)
+  peer.finish()
   peer.socket.resume()
   expectBytes(await untilEnd(peer), reply)
 }
@@ -185,9 +189,8 @@ describe('fanout', () => {
       const [slow, quick] = [await subscribe(), await subscribe()]
       slow.socket.pause()
       const publisher = await connect()
-      const bytes = randomBytes(24 * MiB).fill('P', 0, 1)
-      void publisher.send(bytes).catch(() => {})
-      await until('the quick one gets the first bytes', () => quick.receivedBytes > MiB)
+      const bytes = randomBytes(32 * MiB).fill('P', 0, 1)
+      await sendUntilStalled(publisher, bytes)
       slow.socket.resume()
       const wanted = publication(bytes)
       expectBytes(await slow.bytes(wanted.length), wanted)
@@ -198,9 +201,8 @@ describe('fanout', () => {
       const [slow, quick] = [await subscribe(), await subscribe()]
       slow.socket.pause()
       const publisher = await connect()
-      const bytes = randomBytes(24 * MiB).fill('P', 0, 1)
-      void publisher.send(bytes).catch(() => {})
-      await until('the quick one gets the first bytes', () => quick.receivedBytes > MiB)
+      const bytes = randomBytes(32 * MiB).fill('P', 0, 1)
+      await sendUntilStalled(publisher, bytes)
       slow.reset()
       const wanted = publication(bytes)
       expectBytes(await quick.bytes(wanted.length), wanted)
