@@ -9,7 +9,7 @@ const DEADLINE_MS = 5000
 const DEADLINE_TEST_MS = 60_000
 const PIECE_BYTES = 64 * KiB
 /** So often in a row a client must find that nothing has moved: the looks are some milliseconds apart. */
-const STALLED_LOOKS = 20
+const STALLED_LOOKS = 80
 
 const servers = peerServers.filter(({ command }) => command !== undefined)
 
