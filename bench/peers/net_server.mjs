@@ -1,46 +1,122 @@
 // @ts-check
-// The server that edgewire has to beat: the same echo on node:net, written as a careful user would write it
+// The server that edgewire has to beat: the apps of the benchmark on node:net, written as a careful user would write them
 // (no Nagle delay, backpressure respected, errors of a peer ignored).
 //
-//   node net_server.mjs --port 0 [--host 127.0.0.1]     prints "listening on 127.0.0.1:PORT"
-//   node net_server.mjs --path SOCKET                   prints "listening on SOCKET"
+//   node net_server.mjs --port 0 [--host 127.0.0.1] [--app echo]     prints "listening on 127.0.0.1:PORT"
+//   node net_server.mjs --path SOCKET [--app echo]                   prints "listening on SOCKET"
 //
-// SIGTERM or SIGINT ends it with status 0.
+// The apps are described in bench/README.md. SIGTERM or SIGINT ends it with status 0.
 import net from 'node:net'
-import process from 'node:process'
-import { parseArgs } from 'node:util'
+import { FanOut } from './fan_out.mjs'
+import { BACKLOG, DEADLINE_MS, endOnSignals, readOptions } from './options.mjs'
+import { CountParser, encodeCount, encodeFrames, FrameParser, LineParser, nextPiece } from './protocols.mjs'
 
-const { values } = parseArgs({
-  options: {
-    host: { type: 'string', default: '127.0.0.1' },
-    port: { type: 'string' },
-    path: { type: 'string' },
-  },
-})
-if ((values.port === undefined) === (values.path === undefined)) {
-  console.error('net_server: give either --port or --path.')
-  process.exit(2)
+const { host, port, path, app } = readOptions('net_server', { unix: true })
+
+/**
+ * Not read from while too much of what it was sent waits.
+ * @param {net.Socket} socket
+ */
+function resumeOnDrain(socket) {
+  socket.on('drain', () => socket.resume())
 }
 
-const server = net.createServer({ noDelay: true }, (socket) => {
-  socket.on('data', (chunk) => {
-    if (!socket.write(chunk)) socket.pause()
-  })
-  socket.on('drain', () => socket.resume())
+/** @type {FanOut<net.Socket>} */
+const fanOut = new FanOut((socket, bytes) => socket.write(bytes))
+
+/** @type {Record<string, (socket: net.Socket) => void>} */
+const apps = {
+  echo(socket) {
+    socket.on('data', (chunk) => {
+      if (!socket.write(chunk)) socket.pause()
+    })
+    resumeOnDrain(socket)
+  },
+
+  // Not socket.setTimeout(): what the server itself writes puts that off, too, so it is no deadline for the peer.
+  deadline(socket) {
+    const deadline = setTimeout(() => socket.destroy(), DEADLINE_MS)
+    socket.on('data', (chunk) => {
+      deadline.refresh()
+      if (!socket.write(chunk)) socket.pause()
+    })
+    resumeOnDrain(socket)
+    socket.on('close', () => clearTimeout(deadline))
+  },
+
+  fanout(socket) {
+    socket.on('data', (chunk) => fanOut.received(socket, chunk))
+    socket.on('drain', () => fanOut.drained(socket))
+    socket.on('end', () => fanOut.left(socket))
+    socket.on('close', () => fanOut.left(socket))
+  },
+
+  lines(socket) {
+    const parser = new LineParser()
+    socket.on('data', (chunk) => {
+      if (parser.broken) return
+      const replies = parser.feed(chunk.toString('latin1'))
+      if (parser.broken) socket.end(replies, 'latin1')
+      else if (replies !== '' && !socket.write(replies, 'latin1')) socket.pause()
+    })
+    resumeOnDrain(socket)
+  },
+
+  frames(socket) {
+    const parser = new FrameParser()
+    socket.on('data', (chunk) => {
+      if (parser.broken) return
+      const payloads = parser.feed(chunk)
+      if (payloads.length > 0 && !socket.write(encodeFrames(payloads))) socket.pause()
+      if (parser.broken) socket.end()
+    })
+    resumeOnDrain(socket)
+  },
+
+  sink(socket) {
+    let count = 0
+    socket.on('data', (chunk) => {
+      count += chunk.length
+    })
+    socket.on('end', () => socket.end(encodeCount(count)))
+  },
+
+  source(socket) {
+    const parser = new CountParser()
+    /** @type {number | undefined} */
+    let left
+    const send = () => {
+      while (left > 0) {
+        const piece = nextPiece(left)
+        left -= piece.length
+        if (!socket.write(piece)) return
+      }
+      socket.end()
+    }
+    socket.on('data', (chunk) => {
+      if (left !== undefined) return
+      left = parser.feed(chunk)
+      if (left !== undefined) send()
+    })
+    socket.on('drain', send)
+    socket.on('end', () => {
+      if (left === undefined) socket.end()
+    })
+  },
+}
+
+// These two answer after the peer's FIN.
+const allowHalfOpen = app === 'sink' || app === 'source'
+const serve = apps[app]
+
+const server = net.createServer({ noDelay: true, allowHalfOpen }, (socket) => {
+  serve(socket)
   socket.on('error', () => {}) // 'close' follows by itself
 })
 
-const BACKLOG = 4096 // the same for every server here; net's own default is 511
-const where = values.path === undefined ? { host: values.host, port: Number(values.port) } : { path: values.path }
-server.listen({ ...where, backlog: BACKLOG }, () => {
+server.listen({ ...(path === undefined ? { host, port } : { path }), backlog: BACKLOG }, () => {
   const address = server.address()
-  const name = typeof address === 'object' && address !== null ? `${values.host}:${address.port}` : values.path
-  console.log(`listening on ${name}`)
+  console.log(`listening on ${typeof address === 'object' && address !== null ? `${host}:${address.port}` : path}`)
 })
 
-for (const signal of ['SIGTERM', 'SIGINT']) {
-  process.on(signal, () => {
-    server.close() // removes the Unix socket
-    process.exit(0)
-  })
-}
+endOnSignals(() => server.close()) // removes the Unix socket

@@ -1,0 +1,3 @@
+module edgewire/bench/peers/go
+
+go 1.19
