@@ -203,7 +203,12 @@ export async function countSystemCalls({ settings, onStep, onFailure }, entries)
         onStep({ ...step, outcome: `${calls.all.toFixed(2)} system calls each` })
       } catch (error) {
         if (onFailure === undefined) throw named(step, error)
-        onFailure({ scenario: `${scenario.name} (system calls)`, server: server.name, round: 0, reason: messageOf(error) })
+        onFailure({
+          scenario: `${scenario.name} (system calls)`,
+          server: server.name,
+          round: 0,
+          reason: messageOf(error),
+        })
         onStep({ ...step, outcome: `failed: ${messageOf(error)}` })
       }
     }

@@ -149,7 +149,11 @@ function judgeIdle(memory, name) {
   if (bytes === undefined) return { text, measured: '', verdict: 'not measured' }
   const { low, high } = medianInterval(bytes)
   const whole = [spread(bytes).median, low, high].map((value) => `${Math.round(value)}`)
-  return { text, measured: `${whole[0]} (${whole[1]}..${whole[2]})`, verdict: within(low, high, IDLE_BYTES, false, bytes.length) }
+  return {
+    text,
+    measured: `${whole[0]} (${whole[1]}..${whole[2]})`,
+    verdict: within(low, high, IDLE_BYTES, false, bytes.length),
+  }
 }
 
 /**

@@ -42,7 +42,8 @@ function hasGo() {
 /** Debian's compiler, if this is Debian and we may. */
 function installGo() {
   const debian = existsSync('/etc/os-release') && /^ID(_LIKE)?=.*debian/m.test(readFileSync('/etc/os-release', 'utf8'))
-  if (!debian || process.getuid?.() !== 0) return 'Go is not installed: on Debian, apt-get install golang-go, then again'
+  if (!debian || process.getuid?.() !== 0)
+    return 'Go is not installed: on Debian, apt-get install golang-go, then again'
   console.log('apt-get install golang-go ...')
   return run('apt-get', ['install', '--yes', '--no-install-recommends', 'golang-go'], root)
 }
@@ -54,7 +55,11 @@ function installGo() {
  * @returns {string | undefined} why it failed
  */
 function run(command, args, cwd) {
-  const { status, error, stderr } = spawnSync(command, args, { cwd, encoding: 'utf8', stdio: ['ignore', 'ignore', 'pipe'] })
+  const { status, error, stderr } = spawnSync(command, args, {
+    cwd,
+    encoding: 'utf8',
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
   if (error !== undefined) return `${command} cannot be run: ${error.message}`
   if (status === 0) return undefined
   return `${command} ${args[0]} failed: ${stderr.trim().split('\n').slice(-3).join(' ')}`

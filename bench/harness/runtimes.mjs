@@ -18,13 +18,18 @@ const INSTALL = 'npm run bench -- --install-peers'
  */
 
 export const bun = runtime('Bun', {
-  program: path.join(bench, 'node_modules/@oven', `bun-linux-${{ x64: 'x64', arm64: 'aarch64' }[process.arch]}`, 'bin/bun'),
+  program: path.join(
+    bench,
+    'node_modules/@oven',
+    `bun-linux-${{ x64: 'x64', arm64: 'aarch64' }[process.arch]}`,
+    'bin/bun',
+  ),
   version: (program) => execFileSync(program, ['--version'], { encoding: 'utf8' }),
 })
 
 export const deno = runtime('Deno', {
   program: path.join(bench, 'node_modules/@deno', `linux-${process.arch}-glibc`, 'deno'),
-  version: (program) => execFileSync(program, ['--version'], { encoding: 'utf8' }).replace(/^deno (\S+)[^]*/, '$1'),
+  version: (program) => execFileSync(program, ['--version'], { encoding: 'utf8' }).replace(/^deno (\S+)[\s\S]*/, '$1'),
 })
 
 /** The Go server is built ahead: what it was built with is written into it. */

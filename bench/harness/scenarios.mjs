@@ -72,10 +72,16 @@ export const scenarios = [
     extraSeconds: 0.5,
   }),
   row('ping-100', '100 active conns', 'connections', ['--mode', 'echo', ...ACTIVE]),
-  row('ping-idle', '100 active among\n10,000 idle conns', 'connections', ['--mode', 'echo', ...ACTIVE, '--idle', '9900'], {
-    beside: 'ping-100',
-    extraSeconds: 1,
-  }),
+  row(
+    'ping-idle',
+    '100 active among\n10,000 idle conns',
+    'connections',
+    ['--mode', 'echo', ...ACTIVE, '--idle', '9900'],
+    {
+      beside: 'ping-100',
+      extraSeconds: 1,
+    },
+  ),
   row(
     'stalled-1000',
     '100 active among\n1000 that do not read',

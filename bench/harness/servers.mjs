@@ -1,6 +1,5 @@
 // @ts-check
 // The servers that are compared, and where their programs lie.
-import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { bun, deno, goServer } from './runtimes.mjs'
@@ -69,7 +68,12 @@ export const servers = [
       ...serving(app),
     ],
   },
-  { name: 'go', label: 'Go net', missing: goServer.missing, command: (_, app) => [goServer.program(), ...serving(app)] },
+  {
+    name: 'go',
+    label: 'Go net',
+    missing: goServer.missing,
+    command: (_, app) => [goServer.program(), ...serving(app)],
+  },
 ]
 
 /**
@@ -90,23 +94,12 @@ function withDriver(driver, app) {
   return ['/usr/bin/env', `EDGEWIRE_DRIVER=${driver}`, ...edgewire(root, app)]
 }
 
-/** @param {string} app */
+/** An echo is what every server is if it is not told otherwise. @param {string} app */
 function serving(app) {
-  return [...address, '--app', app]
+  return app === 'echo' ? address : [...address, '--app', app]
 }
 
 /** @param {string} bin */
 export function loadProgram(bin) {
   return path.join(bin, 'edgewire-load')
-}
-
-/**
- * What has not been built; empty if everything is there.
- * @param {Server[]} chosen
- * @param {string} bin
- * @returns {string[]}
- */
-export function missingFiles(chosen, bin) {
-  const files = chosen.flatMap((server) => server.command(bin, 'echo').filter((part) => path.isAbsolute(part)))
-  return [...new Set([...files, loadProgram(bin)])].filter((file) => !existsSync(file))
 }

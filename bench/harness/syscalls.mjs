@@ -38,7 +38,17 @@ export async function callsPerMessage(server, { app, load: loadArgs }, bin) {
   const folder = mkdtempSync(path.join(tmpdir(), 'edgewire-strace-'))
   const file = path.join(folder, 'calls')
   const running = await RunningServer.start(server, bin, app)
-  const strace = new Child('strace', ['strace', '-c', '-f', '-U', 'calls,name', '-o', file, '-p', `${running.child.pid}`])
+  const strace = new Child('strace', [
+    'strace',
+    '-c',
+    '-f',
+    '-U',
+    'calls,name',
+    '-o',
+    file,
+    '-p',
+    `${running.child.pid}`,
+  ])
   try {
     await attached(running.child.pid)
     const load = running.startLoad(bin, [...loadArgs, '--seconds', `${SECONDS}`, '--warmup', '0'])

@@ -2,11 +2,13 @@
 // The tables that are printed.
 import Table from 'cli-table3'
 import pc from 'picocolors'
+import { metrics } from './metrics.mjs'
+import { titleOf } from './scenarios.mjs'
 import { EDGEWIRE } from './servers.mjs'
 import { spread } from './stats.mjs'
-import { ratioText } from './summary.mjs'
+import { ratiosTo, ratioText } from './summary.mjs'
 
-/** @import { Counted } from './campaign.mjs' */
+/** @import { Counted, Measured } from './campaign.mjs' */
 /** @import { Outcome } from './goals.mjs' */
 /** @import { ServerName } from './servers.mjs' */
 /** @import { Ratio, Spread } from './stats.mjs' */
@@ -94,9 +96,32 @@ export function goalTable(outcomes) {
   for (const { load, drivers } of outcomes) {
     for (const { server, findings } of drivers) {
       for (const { text, measured, verdict } of findings) {
-        table.push([load, server === EDGEWIRE ? 'default' : server.replace(/^edgewire-/, ''), text, measured, paint[verdict](verdict)])
+        table.push([
+          load,
+          server === EDGEWIRE ? 'default' : server.replace(/^edgewire-/, ''),
+          text,
+          measured,
+          paint[verdict](verdict),
+        ])
       }
     }
+  }
+  return table.toString()
+}
+
+/**
+ * This tree against another revision, in every metric that matters for it.
+ * @param {Measured[]} loads
+ * @param {string} other the server's name
+ * @param {string} label
+ */
+export function comparisonTable(loads, other, label) {
+  const shown = /** @type {const} */ (['cpuUsPerMessage', 'messagesPerSecond', 'p50Us', 'p99Us'])
+  const table = newTable(['load', ...shown.map((metric) => `${metrics[metric].title}\nto ${label}`)])
+  for (const load of loads) {
+    const ratios = ratiosTo(load, EDGEWIRE, other)
+    const cells = shown.map((metric) => ratioCell(ratios?.[metric], true, metrics[metric].moreIsBetter))
+    table.push([titleOf(load.scenario), ...cells])
   }
   return table.toString()
 }
@@ -115,13 +140,14 @@ function serverCell({ name, label }) {
 
 /**
  * @param {Ratio | undefined} ratio
- * @param {boolean} judge green: less than the other, red: more
+ * @param {boolean} judge green: better than the other, red: worse
+ * @param {boolean} [moreIsBetter]
  */
-function ratioCell(ratio, judge) {
+function ratioCell(ratio, judge, moreIsBetter = false) {
   if (ratio === undefined) return pc.dim('-')
   const text = ratioText(ratio)
   if (!judge || ratio.verdict !== 'ratio') return text
-  return ratio.value < 1 ? pc.green(text) : pc.red(text)
+  return ratio.value < 1 !== moreIsBetter ? pc.green(text) : pc.red(text)
 }
 
 /** @param {number} value */
