@@ -68,12 +68,22 @@
     'load_sources': [
       'bench/load_main.cc',
       'bench/load_echo.cc',
+      'bench/load_rate.cc',
       'bench/load_churn.cc',
+      'bench/load_fanout.cc',
+      'bench/load_transfer.cc',
       'bench/load_idle.cc',
+      'bench/load_protocol.cc',
       'bench/load_stats.cc',
+      'bench/load_server.cc',
     ],
     'floor_sources': [
-      'bench/floor_server.cc',
+      'bench/floor_main.cc',
+      'bench/floor_listen.cc',
+      'bench/floor_echo.cc',
+      'bench/floor_fanout.cc',
+      'bench/floor_requests.cc',
+      'bench/floor_transfer.cc',
     ],
   },
 

@@ -1,5 +1,6 @@
 // Connections that come and go: a number of loops, each of which connects, has one message echoed, closes, and starts
-// again. The open-close mode leaves the message out, and waits for the server's FIN instead.
+// again. The open-close mode leaves the message out, and waits for the server's FIN instead. The burst mode lets all loops
+// connect at once, and close and start again when all have their message back.
 #include <algorithm>
 #include <cinttypes>
 #include <vector>
@@ -24,8 +25,11 @@ class ChurnLoops {
 
   void run() {
     trial_.begin();
-    for (Loop& loop : loops_) restart(loop);
-    while (trial_.running(nowNs())) poll();
+    restartAll();
+    while (trial_.running(nowNs())) {
+      poll();
+      if (active_ == 0) restartAll();
+    }
     stopping_ = true;
     while (active_ > 0) {
       poll();
@@ -38,6 +42,7 @@ class ChurnLoops {
     connecting,
     exchanging,  // churn: the message is on its way there or back
     closing,     // open-close: our FIN is sent, the server's is awaited
+    served,      // burst: the message is back, other connections' are not
   };
   struct Loop {
     Fd fd;
@@ -51,7 +56,7 @@ class ChurnLoops {
 
   void poll() {
     // The token is the loop, not the connection: a loop closes its connection only while it handles that connection's
-    // one event of the batch, so no event of a former connection can be left over.
+    // one event of the batch (a burst: between two batches), so no event of a former connection can be left over.
     poller_.poll(kPollMs, [this](uint64_t token, uint32_t events) { onEvent(loops_[token], events); });
   }
 
@@ -65,17 +70,27 @@ class ChurnLoops {
     poller_.add(loop.fd, static_cast<uint64_t>(&loop - loops_.data()));
   }
 
+  // The connections of a former burst are closed first: no server has to hold those of two.
+  void restartAll() {
+    for (Loop& loop : loops_) loop.fd.reset();
+    for (Loop& loop : loops_) restart(loop);
+  }
+
   void finish(Loop& loop) {
-    loop.fd.reset();  // everything has been read, so this sends FIN, not RST
     active_--;
-    trial_.complete(loop.startedNs, nowNs());
+    trial_.complete(loop.startedNs, nowNs(), loop.received);
+    if (options_.mode == Mode::burst) {
+      loop.state = State::served;
+      return;
+    }
+    loop.fd.reset();  // everything has been read, so this sends FIN, not RST
     restart(loop);
   }
 
   void onEvent(Loop& loop, uint32_t events) {
     if (loop.state == State::connecting) connected(loop);
     if (loop.state == State::closing) return awaitFin(loop);
-    if (events & EPOLLOUT) send(loop);
+    if (events & EPOLLOUT) send(loop);  // nothing, if all has been sent
     if (events & ~static_cast<uint32_t>(EPOLLOUT)) receive(loop);
   }
 

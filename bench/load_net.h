@@ -70,11 +70,12 @@ class Poller {
 
   // Both directions, edge-triggered, once for the descriptor's whole life.
   void add(const Fd& fd, uint64_t token) {
-    epoll_event event{};
-    event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
-    event.data.u64 = token;
-    if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd.get(), &event) != 0) fail("epoll_ctl: %s", std::strerror(errno));
+    control(EPOLL_CTL_ADD, fd, token, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
   }
+  // One direction at a time, level-triggered: one call to send or recv for each event, so that connections that could
+  // go on forever take turns.
+  void addLevel(const Fd& fd, uint64_t token, uint32_t events) { control(EPOLL_CTL_ADD, fd, token, events); }
+  void setLevel(const Fd& fd, uint64_t token, uint32_t events) { control(EPOLL_CTL_MOD, fd, token, events); }
 
   // Calls handle(token, events) for what is ready; waits for at most timeoutMs.
   template <typename Handle>
@@ -85,6 +86,13 @@ class Poller {
   }
 
  private:
+  void control(int operation, const Fd& fd, uint64_t token, uint32_t events) {
+    epoll_event event{};
+    event.events = events;
+    event.data.u64 = token;
+    if (epoll_ctl(epoll_.get(), operation, fd.get(), &event) != 0) fail("epoll_ctl: %s", std::strerror(errno));
+  }
+
   static constexpr int kEventsPerWait = 512;
   Fd epoll_;
   epoll_event events_[kEventsPerWait];
@@ -101,10 +109,15 @@ class Dialer {
  public:
   explicit Dialer(const Options& options) { options.path.empty() ? resolveTcp(options) : resolveUnix(options); }
 
-  // A descriptor that is connected or will report writability when it is.
-  Fd dial() {
+  // A descriptor that is connected or will report writability when it is. bufferBytes: the size of the kernel's buffers
+  // for it, both ways; 0: as the kernel sees fit.
+  Fd dial(int bufferBytes = 0) {
     Fd fd(socket(address_.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
     if (fd.get() < 0) fail("socket: %s", std::strerror(errno));
+    if (bufferBytes != 0) {
+      setsockopt(fd.get(), SOL_SOCKET, SO_SNDBUF, &bufferBytes, sizeof bufferBytes);
+      setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUF, &bufferBytes, sizeof bufferBytes);
+    }
     if (address_.ss_family == AF_UNIX) {
       connectUnix(fd);
     } else {

@@ -9,28 +9,42 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 namespace edgewire::bench {
 
+// xorshift64: any noise will do, the same in each run.
+inline std::vector<uint8_t> makeNoise(size_t length) {
+  std::vector<uint8_t> bytes(length);
+  uint64_t state = 0x9e3779b97f4a7c15;
+  for (uint8_t& byte : bytes) {
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    byte = static_cast<uint8_t>(state >> 32);
+  }
+  return bytes;
+}
+
 class Pattern {
  public:
-  static constexpr size_t kWindow = 256 * 1024;  // bytes that lie in one piece from any position on
+  static constexpr size_t kWindow = 256 * 1024;     // bytes that lie in one piece from any position on
+  static constexpr size_t kNoisePeriod = 65521;     // the largest prime below 64 Ki
+  static constexpr size_t kNoiseStreamStep = 7919;  // prime as well: 65521 streams before two are alike
 
-  Pattern() : bytes_(kPeriod + kWindow) {
-    uint64_t state = 0x9e3779b97f4a7c15;  // xorshift64: any noise will do, the same in each run
-    for (size_t i = 0; i < kPeriod; i++) {
-      state ^= state << 13;
-      state ^= state >> 7;
-      state ^= state << 17;
-      bytes_[i] = static_cast<uint8_t>(state >> 32);
-    }
-    for (size_t i = kPeriod; i < bytes_.size(); i++) bytes_[i] = bytes_[i - kPeriod];
+  Pattern() : Pattern(makeNoise(kNoisePeriod), kNoiseStreamStep) {}
+
+  // `bytes` again and again; each stream begins `streamStep` bytes behind the one before.
+  Pattern(std::vector<uint8_t> bytes, size_t streamStep)
+      : period_(bytes.size()), streamStep_(streamStep), bytes_(std::move(bytes)) {
+    bytes_.resize(period_ + kWindow);
+    for (size_t i = period_; i < bytes_.size(); i++) bytes_[i] = bytes_[i - period_];
   }
 
   // kWindow bytes of stream `stream`, from `position` on.
   const uint8_t* at(uint64_t stream, uint64_t position) const {
-    return bytes_.data() + (stream * kStreamStep + position) % kPeriod;
+    return bytes_.data() + (stream * streamStep_ + position) % period_;
   }
 
   // The index of the first of `length` (at most kWindow) bytes that differs from the stream, or `length` if none does.
@@ -41,8 +55,8 @@ class Pattern {
   }
 
  private:
-  static constexpr size_t kPeriod = 65521;     // the largest prime below 64 Ki
-  static constexpr size_t kStreamStep = 7919;  // prime as well: 65521 streams before two are alike
+  const size_t period_;
+  const size_t streamStep_;
   std::vector<uint8_t> bytes_;
 };
 

@@ -1,12 +1,14 @@
-// Measuring: latencies, the server's CPU time, and the phases of a trial.
+// Measuring: latencies, and the phases of a trial.
 #pragma once
 
 #include <array>
 #include <bit>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "load.h"
+#include "load_server.h"
 
 namespace edgewire::bench {
 
@@ -37,19 +39,9 @@ class Histogram {
   uint64_t total_ = 0;
 };
 
-// CPU time (user and system, all threads, also those that have ended) that a process has used, in nanoseconds.
-class ServerCpu {
- public:
-  explicit ServerCpu(pid_t pid);  // 0: there is nobody to measure
-  bool known() const { return pid_ != 0; }
-  uint64_t readNs() const;
-
- private:
-  pid_t pid_;
-  clockid_t clock_ = 0;
-};
-
-// Warm-up, then the measured window. Messages count if they end within the window, whenever they began.
+// Warm-up, then the measured window. Messages count if they end within the window, whenever they began. So do latencies,
+// but for those of an open loop (--rate): they are those of the messages that were to begin within the window, however
+// late their end was.
 class Trial {
  public:
   explicit Trial(const Options& options);
@@ -57,31 +49,52 @@ class Trial {
   void begin();                // the warm-up starts now
   bool running(uint64_t now);  // moves on to the next phase when it is time; false once the window has ended
 
-  // A message that was begun at `startedNs` is complete.
-  void complete(uint64_t startedNs, uint64_t now) {
+  // A message that was begun at `startedNs` is complete; `bytes` is what it adds to the report.
+  void complete(uint64_t startedNs, uint64_t now, uint64_t bytes) {
     lastProgressNs_ = now;
-    if (phase_ != Phase::measuring) return;
-    messages_++;
-    latency_->add(now - startedNs);
+    if (phase_ == Phase::measuring) {
+      messages_++;
+      bytes_ += bytes;
+    }
+    if (openLoop_ ? startedNs >= windowStartNs_ : phase_ == Phase::measuring) latency_->add(now - startedNs);
+  }
+  // Something came that is not measured; the server lives.
+  void progress(uint64_t now) { lastProgressNs_ = now; }
+  // Bytes that are reported as they come, not with their message.
+  void addBytes(uint64_t bytes, uint64_t now) {
+    lastProgressNs_ = now;
+    if (phase_ == Phase::measuring) bytes_ += bytes;
+  }
+  uint64_t messages() const { return messages_; }
+  // An open loop has ended, and this message has not been answered. Its latency is at least its age; to leave it out
+  // would be kind to a server that is overloaded.
+  void miss(uint64_t startedNs, uint64_t now) {
+    missed_++;
+    if (startedNs >= windowStartNs_) latency_->add(now - startedNs);
   }
   // Call it now and then, also outside the window: a server that has stopped to answer fails the trial.
   void checkProgress(uint64_t now) const;
 
-  void printJson() const;
+  // `more`: fields of the mode's own, each with a comma behind it.
+  void printJson(const std::string& more = "") const;
 
  private:
+  void printServer() const;
+
   enum class Phase { opening, warmup, measuring, over };
   static constexpr uint64_t kStallNs = 5'000'000'000;  // far beyond any latency on one machine
 
   const Options& options_;
-  ServerCpu cpu_;
+  const bool openLoop_;
+  ServerProcess server_;
   Phase phase_ = Phase::opening;
   uint64_t phaseEndsNs_ = 0;  // valid in warmup and measuring
   uint64_t lastProgressNs_ = 0;
-  uint64_t windowStartNs_ = 0;
-  uint64_t windowNs_ = 0;     // valid when over
-  uint64_t serverCpuNs_ = 0;  // while measuring: the reading at the window's start; when over: what the window used
+  uint64_t windowStartNs_ = UINT64_MAX;  // in the future until then
+  uint64_t windowNs_ = 0;                // valid when over
   uint64_t messages_ = 0;
+  uint64_t bytes_ = 0;
+  uint64_t missed_ = 0;  // of an open loop
   std::unique_ptr<Histogram> latency_ = std::make_unique<Histogram>();
 };
 
