@@ -199,13 +199,16 @@ function whiskerOf({ value, low, high, text }, api) {
     shape: { x1, y1, x2, y2 },
     style: { stroke: INK, lineWidth: 1.2 },
   })
+  const whiskers = [
+    line([left, y, right, y]),
+    line([left, y - cap, left, y + cap]),
+    line([right, y - cap, right, y + cap]),
+  ]
   return {
     type: 'group',
     children: [
-      line([left, y, right, y]),
-      line([left, y - cap, left, y + cap]),
-      line([right, y - cap, right, y + cap]),
-      { type: 'text', style: { x: end + 7, y, text, fill: INK, font: `12px ${FONT}`, textVerticalAlign: 'middle' } },
+      ...(low < high ? whiskers : []),
+      { type: 'text', style: { x: end + 7, y, text, fill: INK, font: `12px ${FONT}`, verticalAlign: 'middle' } },
     ],
   }
 }
