@@ -18,12 +18,7 @@ const INSTALL = 'npm run bench -- --install-peers'
  */
 
 export const bun = runtime('Bun', {
-  program: path.join(
-    bench,
-    'node_modules/@oven',
-    `bun-linux-${{ x64: 'x64', arm64: 'aarch64' }[process.arch]}`,
-    'bin/bun',
-  ),
+  program: path.join(bench, `node_modules/@oven/bun-linux-${process.arch === 'arm64' ? 'aarch64' : 'x64'}/bin/bun`),
   version: (program) => execFileSync(program, ['--version'], { encoding: 'utf8' }),
 })
 

@@ -41,16 +41,17 @@ const OURS = [FLOOR, NET, EDGEWIRE]
  * Tries every server once, so that one that is missing or does not run here is known before anything is measured.
  * @param {Server[]} wanted
  * @param {string} bin
+ * @param {typeof tryOut} [attempt]
  * @returns {Promise<{ found: Server[], skipped: string[] }>} skipped: a line for each that is not among the found
  */
-export async function present(wanted, bin) {
+export async function present(wanted, bin, attempt = tryOut) {
   const found = []
   const skipped = []
   for (const server of wanted) {
-    const reason = server.missing?.() ?? (await tryOut(server, bin))
+    const reason = server.missing?.() ?? (await attempt(server, bin))
     if (reason === undefined) found.push(server)
     else if (OURS.includes(server.name)) throw new Error(reason)
-    else skipped.push(reason.includes(server.name) ? reason : `${server.name}: ${reason}`)
+    else skipped.push(`${server.name}: ${reason}`)
   }
   if (found.length === 0) throw new Error(`no server is left to measure:\n  ${skipped.join('\n  ')}`)
   return { found, skipped }

@@ -1,6 +1,7 @@
 // @ts-check
 // One trial: a fresh server process, one load, one result.
 import { setTimeout as sleep } from 'node:timers/promises'
+import { stripVTControlCharacters } from 'node:util'
 import { Child, onLoadCore, onServerCore } from './child.mjs'
 import { loadProgram } from './servers.mjs'
 
@@ -119,10 +120,11 @@ export async function tryOut(server, bin) {
     return undefined
   } catch (error) {
     const message = error instanceof Error ? error.message : `${error}`
-    const lines = message.split('\n').map((line) => line.trim())
+    const lines = stripVTControlCharacters(message)
+      .split('\n')
+      .map((line) => line.trim())
     // A JavaScript server's last words are a stack; the line that matters is the one that names the error.
-    const reason = lines.find((line) => /^\w*Error\b/.test(line))
-    return reason === undefined ? lines[0] : `${server.label}: ${reason}`
+    return lines.find((line) => /^\w*Error\b/.test(line)) ?? lines[0]
   }
 }
 
