@@ -122,7 +122,8 @@ async function measureOnce({ settings, onStep, onFailure }, tally, server, round
   const step = { title: titleOf(tally.scenario), server, round }
   onStep(step)
   try {
-    const result = await runTrial(server, tally.load, settings)
+    const warmup = Math.max(settings.warmup, tally.scenario.warmup ?? 0)
+    const result = await runTrial(server, tally.load, { ...settings, warmup })
     trials.push(result)
     onStep({ ...step, outcome: loadOutcome(result) })
   } catch (error) {

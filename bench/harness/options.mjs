@@ -9,7 +9,7 @@ const serverNames = servers.map(({ name }) => name)
 
 export const TRIALS = 5
 const QUICK_TRIALS = 3
-const SECONDS = 1.2
+const SECONDS = 1
 const QUICK_SECONDS = 0.5
 const WARMUP = 0.4
 const QUICK_WARMUP = 0.25

@@ -20,7 +20,7 @@ const QUICK_SERVERS = ['floor', 'net', 'edgewire', 'bun', 'go']
 
 // What a trial takes beside its window: two processes that start, connections, the end.
 const TRIAL_EXTRA_S = 0.45
-const MEMORY_TRIAL_S = 7
+const MEMORY_TRIAL_S = 5
 const SYSCALL_TRIAL_S = 2
 export const PEAK_ROUNDS = 3
 
@@ -59,7 +59,7 @@ export function planLoads(choice, available) {
  * @param {Choice} choice
  */
 function chosenScenarios({ scenarios: names, quick }) {
-  if (names === undefined) return quick ? scenarios.filter((scenario) => scenario.quick) : scenarios
+  if (names === undefined) return scenarios.filter((scenario) => (quick ? scenario.quick : !scenario.rare))
   const wanted = new Set(names.flatMap((name) => [name, scenarioNamed(name)?.beside ?? name]))
   return scenarios.filter(({ name }) => wanted.has(name))
 }
@@ -106,7 +106,10 @@ export function countTrials(groups, rounds) {
  */
 export function estimate({ groups, idle, syscalls, rounds, seconds, warmup }) {
   const trial = seconds + warmup + TRIAL_EXTRA_S
-  const opening = groups.flat().map(({ scenario, servers }) => (scenario.extraSeconds ?? 0) * servers.length * rounds)
+  const opening = groups.flat().map(({ scenario, servers }) => {
+    const longer = Math.max(0, (scenario.warmup ?? 0) - warmup) + (scenario.extraSeconds ?? 0)
+    return longer * servers.length * rounds
+  })
   return (
     countTrials(groups, rounds) * trial +
     opening.reduce((sum, each) => sum + each, 0) +

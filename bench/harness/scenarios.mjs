@@ -11,6 +11,8 @@
  * @property {string} unit    what the CPU time is divided by
  * @property {boolean} [demo]     part of `npm run demo`, too
  * @property {boolean} [quick]    part of `npm run bench -- --quick`
+ * @property {boolean} [rare]     only when it is named: a full run takes half an hour without it
+ * @property {number} [warmup]    seconds, if the usual warm-up is too short
  * @property {string} [beside]    measured in the same rounds as that load, and compared with it
  * @property {string[]} [also]    servers that take part here although they do not everywhere (servers.mjs)
  * @property {Record<string, string>} [without]  servers that cannot take part, and why
@@ -51,7 +53,7 @@ export const scenarios = [
     also: ['deno', ...STYLES],
   }),
   row('256k-16', '256 KiB x 16 conns', 'echo', echo(256 * 1024, 16)),
-  row('1m-8', '1 MiB x 8 conns', 'echo', echo(1024 * 1024, 8)),
+  row('1m-8', '1 MiB x 8 conns', 'echo', echo(1024 * 1024, 8), { rare: true }),
   row('64b-10000', '64 B x 10,000 conns', 'echo', echo(64, 10_000), { extraSeconds: 1 }),
 
   row('rate', '64 B x 64 conns,\nhalf of net.Server’s peak', 'latency', echo(64, 64), {
@@ -67,7 +69,7 @@ export const scenarios = [
     unit: 'connection',
     also: ['deno'],
   }),
-  row('open-close', 'connect, close', 'connections', loops('open-close', 32), { unit: 'connection' }),
+  row('open-close', 'connect, close', 'connections', loops('open-close', 32), { unit: 'connection', rare: true }),
   row('burst-5000', '5000 connects\nat once', 'connections', loops('burst', 5000), {
     unit: 'connection',
     extraSeconds: 0.5,
@@ -88,7 +90,8 @@ export const scenarios = [
     '100 active among\n1000 that do not read',
     'connections',
     ['--mode', 'echo', ...ACTIVE, '--stalled', '1000'],
-    { beside: 'ping-100', extraSeconds: 1 },
+    // Until the last of them is stalled, the server works for those that are not yet.
+    { beside: 'ping-100', warmup: 3, extraSeconds: 2 },
   ),
 
   row('sink', '64 MiB to the server', 'patterns', transfer('sink'), {
@@ -110,10 +113,14 @@ export const scenarios = [
   }),
 
   row('lines', 'lines of 64 B\nx 64 conns', 'protocols', protocol('lines', 64), { app: 'lines', quick: true }),
-  row('lines-d16', 'lines of 64 B x 64\nconns, 16 in flight', 'protocols', protocol('lines', 64, 16), { app: 'lines' }),
+  row('lines-d16', 'lines of 64 B x 64\nconns, 16 in flight', 'protocols', protocol('lines', 64, 16), {
+    app: 'lines',
+    rare: true,
+  }),
   row('frames', 'frames of 256 B\nx 64 conns', 'protocols', protocol('frames', 256), { app: 'frames' }),
   row('frames-d16', 'frames of 256 B x 64\nconns, 16 in flight', 'protocols', protocol('frames', 256, 16), {
     app: 'frames',
+    rare: true,
   }),
 ]
 

@@ -55,10 +55,12 @@ describe('options', () => {
 })
 
 describe('a plan', () => {
-  test('has every load, each with every server that takes part everywhere', () => {
+  test('of a full run has every load but the rare ones, each with every server that takes part everywhere', () => {
     const { groups } = planLoads({}, servers)
     const entries = groups.flat()
-    expect(names(entries.map(({ scenario }) => scenario)).sort()).toEqual(names(scenarios).sort())
+    expect(names(entries.map(({ scenario }) => scenario)).sort()).toEqual(
+      names(scenarios.filter(({ rare }) => !rare)).sort(),
+    )
     for (const { scenario, servers: found } of entries) {
       const everywhere = servers.filter(({ name, some }) => !some && scenario.without?.[name] === undefined)
       expect(names(found), scenario.name).toEqual(expect.arrayContaining(names(everywhere)))
@@ -69,6 +71,13 @@ describe('a plan', () => {
     const deno = servers.filter(({ name }) => name === 'deno')
     expect(planLoads({ scenarios: ['16k-64'] }, deno).groups).toEqual([])
     expect(planLoads({ scenarios: ['16k-64'], servers: ['deno'] }, deno).groups).toHaveLength(1)
+  })
+
+  test('a rare load is there when it is named', () => {
+    const rare = names(scenarios.filter((scenario) => scenario.rare))
+    expect(rare.length).toBeGreaterThan(0)
+    const entries = planLoads({ scenarios: rare }, servers).groups.flat()
+    expect(names(entries.map(({ scenario }) => scenario))).toEqual(rare)
   })
 
   test('a load comes with the one that it is compared with, in one group', () => {
