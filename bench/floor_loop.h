@@ -92,8 +92,10 @@ class FloorLoop {
   //
   // A read shorter than the buffer has emptied the socket, and whatever arrives afterwards makes a new edge. Only when a
   // hangup has been reported already will no further edge come: then it is read until the end (or the error) shows.
+  //
+  // Inlined always, so that `take` is, too: it is the hot path of most apps.
   template <typename Take>
-  void readAll(int fd, bool untilEmpty, Take&& take) {
+  [[gnu::always_inline]] void readAll(int fd, bool untilEmpty, Take&& take) {
     for (;;) {
       const ssize_t got = recv(fd, buffer_, kReadBytes, 0);
       if (got > 0) {
@@ -108,7 +110,7 @@ class FloorLoop {
   }
 
   // Only for a connection without a rest.
-  Sent sendOrKeep(int fd, const char* bytes, size_t length) {
+  [[gnu::always_inline]] Sent sendOrKeep(int fd, const char* bytes, size_t length) {
     ssize_t sent;
     do {
       sent = send(fd, bytes, length, MSG_NOSIGNAL);
@@ -120,8 +122,8 @@ class FloorLoop {
     return Sent::kept;  // a partial send, like EAGAIN, promises an edge when there is room again (epoll(7))
   }
 
-  // Behind what is kept already, if there is any.
-  void keep(int fd, const char* bytes, size_t length) {
+  // Behind what is kept already, if there is any. Not inlined: it would take the hot path's registers.
+  [[gnu::noinline]] void keep(int fd, const char* bytes, size_t length) {
     Conn& conn = conns_[fd];
     conn.rest = static_cast<char*>(std::realloc(conn.rest, conn.length + length));
     if (conn.rest == nullptr) die("realloc");
@@ -155,7 +157,7 @@ class FloorLoop {
     conns_[fd].outArmed = true;
   }
 
-  void close(int fd) {
+  [[gnu::noinline]] void close(int fd) {
     std::free(conns_[fd].rest);
     conns_[fd] = Conn{};
     ::close(fd);  // leaves the epoll set by itself: the descriptor is never duplicated

@@ -21,7 +21,7 @@ class EchoClients {
   void run();    // keeps `depth` messages in flight per connection until the trial's window has ended
   void drain();  // starts no more messages, and waits for those in flight; the stalled ones read at last
   void runAtRate();
-  void drainAtRate();  // waits for a bounded time: what is unanswered then has been missed
+  void drainAtRate();  // waits for a bounded time: what is unanswered then has been missed; nothing missed: drain()
   int pollFd() const { return poller_.fd(); }
   void poll(int timeoutMs);  // handles what has happened: with nothing in flight, that can only be a failure
 

@@ -50,8 +50,6 @@ void EchoClients::startDue(uint64_t now) {
 
 void EchoClients::drainAtRate() {
   constexpr uint64_t kPatienceNs = 1'000'000'000;
-  phase_ = Phase::draining;
-  drainStalled();
   // Messages that we had no time for are begun now: not to count them would hide that the rate was not held.
   schedule_.catchUp(nowNs());
   const auto active = static_cast<uint32_t>(options_.connections);
@@ -64,7 +62,12 @@ void EchoClients::drainAtRate() {
     return true;
   };
   const uint64_t begin = nowNs();
-  while ((inFlight_ > 0 || !allAnswered()) && nowNs() < begin + kPatienceNs) poll(1);
+  bool done = allAnswered();
+  while (!done && nowNs() < begin + kPatienceNs) {
+    poll(1);
+    done = allAnswered();
+  }
+  if (done) return drain();
   const uint64_t now = nowNs();
   for (uint32_t index = 0; index < active; index++) {
     const uint64_t due = schedule_.dueOf(index);
