@@ -56,6 +56,7 @@ function nativeTargets() {
   if (onLinux) {
     targets.push({ name: 'edgewire_load', file: 'edgewire-load' })
     targets.push({ name: 'edgewire_floor', file: 'edgewire-floor' })
+    targets.push({ name: 'edgewire_core_cost', file: 'edgewire-core-cost' })
   }
   if (withTests) {
     targets.push({ name: 'edgewire_core_test', file: 'edgewire_core_test' })
