@@ -37,6 +37,7 @@ import { runTrial } from './trial.mjs'
  * @property {Settings} settings
  * @property {number} [budgetMs] when it runs out, later rounds are left out (never the first)
  * @property {Server[]} [rated]  where the servers are found whose peak sets the rate of an open loop
+ * @property {typeof runTrial} [trial] what measures once
  * @property {(step: Step) => void} onStep
  * @property {(failure: Failure) => void} [onFailure] a server that fails is left out of that load, and this is told;
  *   without it, the run fails
@@ -116,14 +117,14 @@ async function measureGroup(campaign, group, deadline) {
  * @param {Server} server
  * @param {number} round
  */
-async function measureOnce({ settings, onStep, onFailure }, tally, server, round) {
+async function measureOnce({ settings, onStep, onFailure, trial = runTrial }, tally, server, round) {
   const trials = tally.trials.get(server.name)
   if (trials === undefined) return
   const step = { title: titleOf(tally.scenario), server, round }
   onStep(step)
   try {
     const warmup = Math.max(settings.warmup, tally.scenario.warmup ?? 0)
-    const result = await runTrial(server, tally.load, { ...settings, warmup })
+    const result = await trial(server, tally.load, { ...settings, warmup })
     trials.push(result)
     onStep({ ...step, outcome: loadOutcome(result) })
   } catch (error) {
@@ -139,7 +140,7 @@ async function measureOnce({ settings, onStep, onFailure }, tally, server, round
  * @param {Campaign} campaign
  * @param {Entry} entry
  */
-async function rateOf({ rated = [], settings, onStep }, { scenario, servers }) {
+async function rateOf({ rated = [], settings, onStep, trial = runTrial }, { scenario, servers }) {
   const { atPeak } = scenario
   if (atPeak === undefined) return undefined
   const server = [...rated, ...servers].find(({ name }) => name === atPeak.of)
@@ -148,7 +149,7 @@ async function rateOf({ rated = [], settings, onStep }, { scenario, servers }) {
   for (let round = 0; round < PEAK_ROUNDS; round++) {
     const step = { title: `${titleOf(scenario)}: peak`, server, round }
     onStep(step)
-    const result = await runTrial(server, scenario, settings).catch((error) => Promise.reject(named(step, error)))
+    const result = await trial(server, scenario, settings).catch((error) => Promise.reject(named(step, error)))
     peaks.push(result.messagesPerSecond)
     onStep({ ...step, outcome: loadOutcome(result) })
   }

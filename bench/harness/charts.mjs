@@ -29,11 +29,14 @@ const PANEL_TITLE = 40
 const PANEL_GAP = 18
 const HEADER = 68
 const MARGIN = 20
-const TEXT_ROOM = 1.42 // the axis is that much longer than the longest whisker, for the text behind it
+const TEXT_ROOM = 1.5 // the axis is that much longer than the longest whisker, for the text behind it
 
 const INK = '#24292f'
 const PALE = '#57606a'
 const FONT = 'Helvetica, Arial, sans-serif'
+
+// Keeps a number readable where the dashed line runs through it.
+const HALO = { stroke: '#ffffff', lineWidth: 3 }
 
 // Of Okabe and Ito, which everybody can tell apart; edgewire in blues.
 /** @type {Record<string, string>} */
@@ -208,7 +211,10 @@ function whiskerOf({ value, low, high, text }, api) {
     type: 'group',
     children: [
       ...(low < high ? whiskers : []),
-      { type: 'text', style: { x: end + 7, y, text, fill: INK, font: `12px ${FONT}`, verticalAlign: 'middle' } },
+      {
+        type: 'text',
+        style: { ...HALO, x: end + 7, y, text, fill: INK, font: `12px ${FONT}`, verticalAlign: 'middle' },
+      },
     ],
   }
 }

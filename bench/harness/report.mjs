@@ -6,6 +6,7 @@ import { noCharts, svgOf } from './charts.mjs'
 import { judge } from './goals.mjs'
 import { lossesIn } from './losses.mjs'
 import { describeCommit, describeMachine } from './machine.mjs'
+import { TRIALS } from './options.mjs'
 import { groupTitles, picturesOf } from './pictures.mjs'
 import { scenarioNamed, titleOf } from './scenarios.mjs'
 import { EDGEWIRE, FLOOR, NET } from './servers.mjs'
@@ -83,6 +84,11 @@ function introduction({ date, commit, machine, versions, settings, tookSeconds }
       `- **Run**: ${date.slice(0, 10)}, ${settings.trials} trials of ${settings.seconds} s each after ${settings.warmup} s ` +
         `of warm-up, ${Math.round(tookSeconds / 60)} minutes${settings.quick ? '; a quick run, with fewer loads and trials' : ''}`,
     ].join('\n'),
+    ...(settings.trials < TRIALS
+      ? [
+          `**A short run**: fewer than ${TRIALS} rounds do not reach the confidence that the intervals are meant to have.`,
+        ]
+      : []),
     'A ratio is the median of the ratios within the rounds, in which all servers run seconds apart. Where the spread ' +
       'swallows it, it is not shown: `~` stands before the range in which it lies, `same` means that it is within 5% of 1. ' +
       'Absolute times belong to this machine on this day; the ratios are what carries over.',
