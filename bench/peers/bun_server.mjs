@@ -10,10 +10,12 @@
 // own, so a rest need not be copied.
 import { Buffer } from 'node:buffer'
 import { FanOut } from './fan_out.mjs'
-import { DEADLINE_MS, endOnSignals, readOptions } from './options.mjs'
+import { endOnSignals, readOptions } from './options.mjs'
 import { CountParser, encodeCount, encodeFrames, FrameParser, LineParser, nextPiece } from './protocols.mjs'
 
-const { host, port, app } = readOptions('bun_server')
+const { host, port, app, deadlineMs } = readOptions('bun_server')
+
+const deadlineS = deadlineMs / 1000
 
 // Bun's types are not installed here: `any` is its Socket.
 
@@ -114,10 +116,10 @@ const apps = {
 
   deadline: {
     open(socket) {
-      socket.timeout(DEADLINE_MS / 1000)
+      socket.timeout(deadlineS)
     },
     data(socket, chunk) {
-      socket.timeout(DEADLINE_MS / 1000)
+      socket.timeout(deadlineS)
       echo(socket, chunk)
     },
     drain: echoRest,

@@ -2,7 +2,6 @@
 // The apps of edgewire_server.mjs as event handlers. A chunk is lent until `data` returns; writing it is allowed.
 import { Buffer } from 'node:buffer'
 import { FanOut } from './fan_out.mjs'
-import { DEADLINE_MS } from './options.mjs'
 import { CountParser, encodeCount, FrameParser, HEADER_BYTES, LineParser, nextPiece } from './protocols.mjs'
 
 /** @typedef {import('../../dist/index.js').Conn} Conn */
@@ -30,8 +29,11 @@ function sendPieces(conn) {
   conn.close()
 }
 
-/** @type {Record<string, Handlers>} */
-export const handlers = {
+/**
+ * @param {number} deadlineMs
+ * @returns {Record<string, Handlers>}
+ */
+export const handlersOf = (deadlineMs) => ({
   echo: {
     data(conn, chunk) {
       if (!conn.write(chunk)) conn.pause()
@@ -41,10 +43,10 @@ export const handlers = {
 
   deadline: {
     open(conn) {
-      conn.setReadDeadline(Date.now() + DEADLINE_MS)
+      conn.setReadDeadline(Date.now() + deadlineMs)
     },
     data(conn, chunk) {
-      conn.setReadDeadline(Date.now() + DEADLINE_MS)
+      conn.setReadDeadline(Date.now() + deadlineMs)
       if (!conn.write(chunk)) conn.pause()
     },
     drain: resume,
@@ -126,4 +128,4 @@ export const handlers = {
       if (conn.data.left === undefined) conn.close()
     },
   },
-}
+})

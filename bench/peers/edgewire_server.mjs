@@ -7,13 +7,15 @@
 // `--style task` is there for echo, deadline, lines and frames. The apps are described in bench/README.md.
 // SIGTERM or SIGINT ends it with status 0.
 import { listen } from '../../dist/index.js'
-import { handlers } from './edgewire_handlers.mjs'
-import { tasks } from './edgewire_tasks.mjs'
+import { handlersOf } from './edgewire_handlers.mjs'
+import { tasksOf } from './edgewire_tasks.mjs'
 import { BACKLOG, endOnSignals, readOptions, refuse } from './options.mjs'
 
-const { host, port, path, app, style } = readOptions('edgewire_server', { unix: true, styles: ['handlers', 'task'] })
-const serve = style === 'task' ? tasks[app] : handlers[app]
-if (serve === undefined) refuse('edgewire_server', `--style task has the apps ${Object.keys(tasks).join(', ')}.`)
+const options = readOptions('edgewire_server', { unix: true, styles: ['handlers', 'task'] })
+const { host, port, path, app } = options
+const apps = options.style === 'task' ? tasksOf(options.deadlineMs) : handlersOf(options.deadlineMs)
+const serve = apps[app]
+if (serve === undefined) refuse('edgewire_server', `--style task has the apps ${Object.keys(apps).join(', ')}.`)
 
 const listener = await listen({ ...(path === undefined ? { host, port } : { path }), backlog: BACKLOG }, serve)
 console.log(`listening on ${path ?? `${host}:${listener.port}`}`)

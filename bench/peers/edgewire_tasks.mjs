@@ -2,7 +2,6 @@
 // The apps of edgewire_server.mjs as a task per connection: blocking style, as in Go. When a task returns, its connection
 // is closed.
 import { Buffer } from 'node:buffer'
-import { DEADLINE_MS } from './options.mjs'
 import { FrameParser, HEADER_BYTES, LineParser } from './protocols.mjs'
 
 /** @typedef {import('../../dist/index.js').Task} Task */
@@ -12,8 +11,11 @@ const READ_BYTES = 16 * 1024
 /** Small writes are copied at once, so that one header serves all frames. */
 const header = Buffer.alloc(HEADER_BYTES)
 
-/** @type {Record<string, Task>} */
-export const tasks = {
+/**
+ * @param {number} deadlineMs
+ * @returns {Record<string, Task>}
+ */
+export const tasksOf = (deadlineMs) => ({
   async echo(conn) {
     const buffer = Buffer.allocUnsafeSlow(READ_BYTES)
     for (;;) {
@@ -26,7 +28,7 @@ export const tasks = {
   async deadline(conn) {
     const buffer = Buffer.allocUnsafeSlow(READ_BYTES)
     for (;;) {
-      conn.setReadDeadline(Date.now() + DEADLINE_MS)
+      conn.setReadDeadline(Date.now() + deadlineMs)
       const count = await conn.read(buffer)
       if (count === null) return
       if (!conn.write(buffer.subarray(0, count))) await conn.drained()
@@ -60,4 +62,4 @@ export const tasks = {
       if (!mayGoOn) await conn.drained()
     }
   },
-}
+})

@@ -14,20 +14,26 @@ export class FanOut {
   #subscribers = new Set()
   /** @type {Set<Peer>} */
   #publishers = new Set()
-  /** Subscribers whose output is above the high watermark. */
-  #slow = /** @type {Set<Peer>} */ (new Set())
-  /** Publishers that wait for them. */
-  #waiting = /** @type {Set<Peer>} */ (new Set())
+  /**
+   * Subscribers whose output is above the high watermark.
+   * @type {Set<Peer>}
+   */
+  #slow = new Set()
+  /**
+   * Publishers that wait for them.
+   * @type {Set<Peer>}
+   */
+  #waiting = new Set()
   #send
 
-  /** @param {(peer: Peer, bytes: Uint8Array | string) => boolean} send false: wait for drained() before sending more */
+  /** @param {(peer: Peer, bytes: Buffer | string) => boolean} send false: wait for drained() before sending more */
   constructor(send) {
     this.#send = send
   }
 
   /**
    * @param {Peer} peer
-   * @param {Uint8Array} chunk
+   * @param {Buffer} chunk
    */
   received(peer, chunk) {
     if (this.#publishers.has(peer)) return this.#publish(peer, chunk)

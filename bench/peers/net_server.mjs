@@ -8,10 +8,10 @@
 // The apps are described in bench/README.md. SIGTERM or SIGINT ends it with status 0.
 import net from 'node:net'
 import { FanOut } from './fan_out.mjs'
-import { BACKLOG, DEADLINE_MS, endOnSignals, readOptions } from './options.mjs'
+import { BACKLOG, endOnSignals, readOptions } from './options.mjs'
 import { CountParser, encodeCount, encodeFrames, FrameParser, LineParser, nextPiece } from './protocols.mjs'
 
-const { host, port, path, app } = readOptions('net_server', { unix: true })
+const { host, port, path, app, deadlineMs } = readOptions('net_server', { unix: true })
 
 /**
  * Not read from while too much of what it was sent waits.
@@ -35,7 +35,7 @@ const apps = {
 
   // Not socket.setTimeout(): what the server itself writes puts that off, too, so it is no deadline for the peer.
   deadline(socket) {
-    const deadline = setTimeout(() => socket.destroy(), DEADLINE_MS)
+    const deadline = setTimeout(() => socket.destroy(), deadlineMs)
     socket.on('data', (chunk) => {
       deadline.refresh()
       if (!socket.write(chunk)) socket.pause()

@@ -8,11 +8,12 @@ export const APPS = ['echo', 'deadline', 'fanout', 'lines', 'frames', 'sink', 's
 /** The same for every server here, where the runtime lets it be chosen: a burst of connects must not find it full. */
 export const BACKLOG = 4096
 
-/** What `deadline` gives a connection to send its next bytes. */
-export const DEADLINE_MS = 30_000
+/** Its tests do not wait for half a minute. */
+const DEADLINE_MS_DEFAULT = '30000'
 
 /**
- * `--host H --port N --app APP`, and with `unix` also `--path SOCKET` instead of host and port, and `--style` when there
+ * `--host H --port N --app APP`, `--deadline-ms N` (what `deadline` gives a connection to send its next bytes), and with
+ * `unix` also `--path SOCKET` instead of host and port, and `--style` when there
  * are `styles`. Anything else ends the process with status 2.
  * @param {string} program
  * @param {{ unix?: boolean, styles?: string[] }} [allowed]
@@ -20,6 +21,7 @@ export const DEADLINE_MS = 30_000
 export function readOptions(program, { unix = false, styles = [] } = {}) {
   const values = parse(program)
   const { host, port, path, app, style } = values
+  const deadlineMs = Number(values['deadline-ms'])
   if (path !== undefined && !unix) refuse(program, '--path is not for this server.')
   if ((port === undefined) === (path === undefined)) {
     refuse(program, unix ? 'give either --port or --path.' : '--port is missing.')
@@ -28,13 +30,14 @@ export function readOptions(program, { unix = false, styles = [] } = {}) {
     refuse(program, '--port takes a number from 0 to 65535.')
   }
   if (!APPS.includes(app)) refuse(program, `--app takes one of ${APPS.join(', ')}.`)
+  if (!(deadlineMs >= 1000)) refuse(program, '--deadline-ms takes a number from 1000.')
   if (style !== undefined && !styles.includes(style)) {
     refuse(
       program,
       styles.length > 0 ? `--style takes one of ${styles.join(', ')}.` : '--style is not for this server.',
     )
   }
-  return { host, port: Number(port ?? 0), path, app, style: style ?? styles[0] }
+  return { host, port: Number(port ?? 0), path, app, deadlineMs, style: style ?? styles[0] }
 }
 
 /** @param {string} program */
@@ -47,6 +50,7 @@ function parse(program) {
         path: { type: 'string' },
         app: { type: 'string', default: 'echo' },
         style: { type: 'string' },
+        'deadline-ms': { type: 'string', default: DEADLINE_MS_DEFAULT },
       },
     }).values
   } catch (error) {

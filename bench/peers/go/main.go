@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // The same for every server here, where the runtime lets it be chosen.
@@ -40,6 +41,7 @@ func main() {
 	host := flag.String("host", "127.0.0.1", "address to listen on")
 	port := flag.Int("port", -1, "port to listen on; 0: any free one")
 	name := flag.String("app", "echo", "one of "+appNames())
+	deadlineMs := flag.Int("deadline-ms", 30_000, "what the app deadline gives a connection to send its next bytes")
 	procs := flag.Int("procs", 1, "GOMAXPROCS")
 	flag.Parse()
 	serve, known := apps[*name]
@@ -50,9 +52,12 @@ func main() {
 		refuse("--port takes a number from 0 to 65535.")
 	case !known:
 		refuse("--app takes one of " + appNames() + ".")
+	case *deadlineMs < 1000:
+		refuse("--deadline-ms takes a number from 1000.")
 	case *procs < 1:
 		refuse("--procs takes a number from 1.")
 	}
+	deadline = time.Duration(*deadlineMs) * time.Millisecond
 	runtime.GOMAXPROCS(*procs)
 
 	listener, err := net.Listen("tcp", net.JoinHostPort(*host, strconv.Itoa(*port)))

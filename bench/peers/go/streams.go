@@ -12,12 +12,13 @@ const (
 	// As large as the floor's and Deno's: fewer system calls for large messages. Only the pages that are used are resident.
 	readBytes = 64 * 1024
 
-	deadline = 30 * time.Second
-
 	// The pattern's length is a multiple of its period, so that it can be sent again and again.
 	period       = 251
 	patternBytes = period * 1024
 )
+
+// What the app deadline gives a connection to send its next bytes.
+var deadline time.Duration
 
 // A buffer per connection that comes would keep the garbage collector busy.
 var buffers = sync.Pool{New: func() any {
