@@ -12,7 +12,7 @@ import { IDLE_CONNECTIONS } from './harness/memory.mjs'
 import { parseOptions } from './harness/options.mjs'
 import { chosenServers, countTrials, describeTime, estimate, planLoads, withIdle } from './harness/plan.mjs'
 import { Progress } from './harness/progress.mjs'
-import { FORMAT, readRecord, resultFile, writeRecord } from './harness/record.mjs'
+import { FORMAT, portable, readRecord, resultFile, writeRecord } from './harness/record.mjs'
 import { writeReport } from './harness/report.mjs'
 import { scenarioNamed, titleOf } from './harness/scenarios.mjs'
 import { NET, root, servers } from './harness/servers.mjs'
@@ -57,7 +57,7 @@ async function measure(options) {
     rounds: options.trials,
     ...settings,
   }
-  for (const line of skipped) console.log(pc.yellow(`skipped: ${line}`))
+  for (const line of skipped) console.log(pc.yellow(`skipped: ${portable(line, root)}`))
   const trials = countTrials(plan.groups, options.trials) + extent.idle.length * options.trials
   const more = extent.syscalls.reduce((sum, entry) => sum + entry.servers.length, 0)
   const budget = options.quick ? { budgetMs: QUICK_BUDGET_MS } : {}
@@ -79,9 +79,9 @@ async function measure(options) {
     return {
       ...about(options, date),
       tookSeconds: Math.round((Date.now() - date.getTime()) / 1000),
-      skipped,
+      skipped: skipped.map((line) => portable(line, root)),
       absent: plan.absent,
-      failures,
+      failures: failures.map((failure) => ({ ...failure, reason: portable(failure.reason, root) })),
       loads,
       memory,
       syscalls,

@@ -2,6 +2,7 @@
 // A run as a file: everything that the tables and the report are made from.
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
+import { stripVTControlCharacters } from 'node:util'
 
 /** @import { Counted, Failure, Measured } from './campaign.mjs' */
 /** @import { Commit, Machine } from './machine.mjs' */
@@ -67,6 +68,15 @@ function parse(file) {
   } catch (error) {
     throw new Error(`${file} cannot be read: ${error instanceof Error ? error.message : error}`)
   }
+}
+
+/**
+ * What a program said, without its colours and without where the clone lies here: results are published.
+ * @param {string} text
+ * @param {string} root of the clone
+ */
+export function portable(text, root) {
+  return stripVTControlCharacters(text).replaceAll(`file://${root}`, '').replaceAll(root, '')
 }
 
 /**

@@ -9,7 +9,7 @@ import { noCharts, svgOf } from '../../bench/harness/charts.mjs'
 import { goals, judge } from '../../bench/harness/goals.mjs'
 import { lossesIn } from '../../bench/harness/losses.mjs'
 import { picturesOf } from '../../bench/harness/pictures.mjs'
-import { readRecord, writeRecord } from '../../bench/harness/record.mjs'
+import { portable, readRecord, writeRecord } from '../../bench/harness/record.mjs'
 import { pageOf } from '../../bench/harness/report.mjs'
 import { scenarios } from '../../bench/harness/scenarios.mjs'
 import { load, named, record } from './results.ts'
@@ -208,6 +208,11 @@ describe('the file of a run', () => {
     const file = join(scratch(), 'run.json')
     writeFileSync(file, text)
     expect(() => readRecord(file)).toThrow(reason)
+  })
+
+  test('says nothing about where it was made', () => {
+    const said = 'Module not found "\u001b[1mfile:///clone/bench/a.mjs\u001b[0m" from /clone/bench/b.mjs'
+    expect(portable(said, '/clone/')).toBe('Module not found "bench/a.mjs" from bench/b.mjs')
   })
 
   test('that is missing is refused', () => {
