@@ -166,5 +166,6 @@ export function times(value) {
  */
 export function ratioText({ value, low, high, verdict }) {
   if (verdict === 'ratio') return times(value)
-  return verdict === 'same' ? 'same' : `~ ${low.toFixed(2)}..${high.toFixed(2)}`
+  if (verdict === 'same') return 'same'
+  return low === high ? '~' : `~ ${low.toFixed(2)}..${high.toFixed(2)}` // of one round there is no range
 }

@@ -35,7 +35,7 @@ export function loadTable(summaries, { spreads }) {
     'CPU to\nfloor',
   ])
   for (const { title, unit, rows } of summaries) {
-    const name = unit === 'message' ? title : `${title}\n${pc.dim(`(msg: ${unit})`)}`
+    const name = unit === 'message' || !spreads ? title : `${title}\n${pc.dim(`(msg: ${unit})`)}`
     for (const [index, row] of rows.entries()) {
       const { messagesPerSecond, p50Us, p99Us, cpuUsPerMessage } = row.metrics
       table.push([

@@ -38,7 +38,7 @@ describe('a ratio', () => {
   })
 
   test('needs more than one round', () => {
-    expect(ratio([3], [1]).verdict).toBe('refused')
+    expect(ratioText(ratio([3], [1]))).toBe('~')
     expect(ratio([3, 3], [1, 1]).verdict).toBe('ratio')
   })
 
