@@ -208,8 +208,8 @@ const apps = {
 // there the socket may close by itself, with fewer system calls.
 const allowHalfOpen = app === 'sink' || app === 'source'
 
+endOnSignals()
+
 const { Bun } = /** @type {any} */ (globalThis)
 const server = Bun.listen({ hostname: host, port, allowHalfOpen, socket: { ...apps[app], error() {} } })
 console.log(`listening on ${host}:${server.port}`)
-
-endOnSignals()

@@ -17,7 +17,9 @@ const apps = options.style === 'task' ? tasksOf(options.deadlineMs) : handlersOf
 const serve = apps[app]
 if (serve === undefined) refuse('edgewire_server', `--style task has the apps ${Object.keys(apps).join(', ')}.`)
 
-const listener = await listen({ ...(path === undefined ? { host, port } : { path }), backlog: BACKLOG }, serve)
-console.log(`listening on ${path ?? `${host}:${listener.port}`}`)
+endOnSignals(() => void listener?.close()) // removes the Unix socket
 
-endOnSignals(() => void listener.close()) // removes the Unix socket
+/** @type {import('../../dist/index.js').Listener | undefined} */
+let listener
+listener = await listen({ ...(path === undefined ? { host, port } : { path }), backlog: BACKLOG }, serve)
+console.log(`listening on ${path ?? `${host}:${listener.port}`}`)

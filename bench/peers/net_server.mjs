@@ -114,9 +114,9 @@ const server = net.createServer({ noDelay: true, allowHalfOpen }, (socket) => {
   socket.on('error', () => {}) // 'close' follows by itself
 })
 
+endOnSignals(() => server.close()) // removes the Unix socket
+
 server.listen({ ...(path === undefined ? { host, port } : { path }), backlog: BACKLOG }, () => {
   const address = server.address()
   console.log(`listening on ${typeof address === 'object' && address !== null ? `${host}:${address.port}` : path}`)
 })
-
-endOnSignals(() => server.close()) // removes the Unix socket

@@ -69,7 +69,8 @@ export function refuse(program, problem) {
 }
 
 /**
- * SIGTERM and SIGINT end the process with status 0, whatever is open.
+ * SIGTERM and SIGINT end the process with status 0, whatever is open. To be called before the server says that it listens:
+ * from then on it may be told to end.
  * @param {() => unknown} [close]
  */
 export function endOnSignals(close) {

@@ -106,7 +106,9 @@ export class Running {
     return await within('the server ends', this.ended)
   }
 
-  kill(): void {
+  /** Resolves when its descriptors here are closed, too. */
+  async kill(): Promise<void> {
     this.child.kill('SIGKILL')
+    await within('the server dies', this.ended)
   }
 }

@@ -60,6 +60,8 @@ func main() {
 	deadline = time.Duration(*deadlineMs) * time.Millisecond
 	runtime.GOMAXPROCS(*procs)
 
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	listener, err := net.Listen("tcp", net.JoinHostPort(*host, strconv.Itoa(*port)))
 	if err == nil {
 		err = setBacklog(listener.(*net.TCPListener))
@@ -70,8 +72,6 @@ func main() {
 	fmt.Printf("listening on %s\n", listener.Addr())
 
 	go accept(listener.(*net.TCPListener), serve)
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	<-signals
 }
 
