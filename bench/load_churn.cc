@@ -124,7 +124,9 @@ class ChurnLoops {
       const ssize_t got = recv(loop.fd.get(), buffer_.data(), buffer_.size(), 0);
       if (got > 0) {
         check(loop, static_cast<size_t>(got));
-        if (loop.received == options_.size) return finish(loop);
+        if (loop.received < options_.size) continue;
+        finish(loop);
+        if (loop.state != State::served) return;  // else the same connection: nothing more may come, and no end
       } else if (got == 0) {
         fail("the server closed a connection after %" PRIu64 " of %zu bytes", loop.received, options_.size);
       } else if (errno == EAGAIN) {

@@ -36,14 +36,14 @@ void EchoClients::openAll() {
 
 void EchoClients::openNext() {
   const uint32_t index = dialed_++;
-  clients_[index].fd = dialer_.dial(roleOf(index) == Role::stalled ? kStalledBufferBytes : 0);
+  clients_[index].fd = dialer_.dial(/*small=*/roleOf(index) == Role::stalled);
   poller_.add(clients_[index].fd, index);
 }
 
 void EchoClients::run() {
   phase_ = Phase::running;
+  fillStalled();
   trial_.begin();
-  startStalled();
   for (uint32_t index = 0; index < static_cast<uint32_t>(options_.connections); index++) send(index);
   while (trial_.running(nowNs())) poll(kPollMs);
 }
@@ -57,9 +57,23 @@ void EchoClients::drain() {
   }
 }
 
-void EchoClients::startStalled() {
-  for (uint32_t index = 0; index < clients_.size(); index++) {
-    if (roleOf(index) == Role::stalled) send(index);
+// Until the server takes no more for a while: what is measured is a server that has stalled connections, not one that
+// is getting them.
+void EchoClients::fillStalled() {
+  constexpr uint64_t kQuietNs = 200'000'000;
+  const auto first = static_cast<uint32_t>(options_.connections + options_.idle);
+  for (uint32_t index = first; index < clients_.size(); index++) send(index);
+  const auto taken = [&] {
+    uint64_t bytes = 0;
+    for (uint32_t index = first; index < clients_.size(); index++) bytes += clients_[index].sent;
+    return bytes;
+  };
+  uint64_t before = taken();
+  for (uint64_t changed = nowNs(); options_.stalled != 0 && nowNs() - changed < kQuietNs;) {
+    poll(kPollMs);
+    const uint64_t now = taken();
+    if (now != before) changed = nowNs();
+    before = now;
   }
 }
 

@@ -42,8 +42,6 @@ class EchoClients {
   // Less than any server's backlog (net.Server's is 511), so that no SYN is dropped and sent again a second later.
   static constexpr int kMaxOpening = 64;
   static constexpr int kPollMs = 50;
-  // Of a stalled connection: what lies in its buffers takes the kernel's memory from those that are measured.
-  static constexpr int kStalledBufferBytes = 16 * 1024;
   // More than all buffers on the way there and back: a server that takes so much keeps it, and has no backpressure.
   static constexpr uint64_t kStalledMostBytes = 64 * 1024 * 1024;
 
@@ -56,7 +54,7 @@ class EchoClients {
   void complete(uint32_t index, uint64_t message, uint64_t now);
   void send(uint32_t index);
   uint64_t sendLimit(const Client& client, uint32_t index) const;
-  void startStalled();
+  void fillStalled();
   void drainStalled();
   void startDue(uint64_t now);
   uint64_t& startOf(uint32_t index, uint64_t message) { return starts_[index * depth_ + message % depth_]; }

@@ -91,7 +91,7 @@ Mode parseMode(std::string_view text) {
     if (text == name) return mode;
     known += (known.empty() ? "" : ", ") + std::string(name);
   }
-  badOption("--mode is one of %s.", known.c_str());
+  badOption("--mode is one of %s, not '%s'.", known.c_str(), std::string(text).c_str());
 }
 
 // clang-format off

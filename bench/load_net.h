@@ -109,15 +109,12 @@ class Dialer {
  public:
   explicit Dialer(const Options& options) { options.path.empty() ? resolveTcp(options) : resolveUnix(options); }
 
-  // A descriptor that is connected or will report writability when it is. bufferBytes: the size of the kernel's buffers
-  // for it, both ways; 0: as the kernel sees fit.
-  Fd dial(int bufferBytes = 0) {
+  // A descriptor that is connected or will report writability when it is. `small`: for connections that stall, whose
+  // full buffers take the kernel's memory from those that are measured.
+  Fd dial(bool small = false) {
     Fd fd(socket(address_.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
     if (fd.get() < 0) fail("socket: %s", std::strerror(errno));
-    if (bufferBytes != 0) {
-      setsockopt(fd.get(), SOL_SOCKET, SO_SNDBUF, &bufferBytes, sizeof bufferBytes);
-      setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUF, &bufferBytes, sizeof bufferBytes);
-    }
+    if (small) shrink(fd);
     if (address_.ss_family == AF_UNIX) {
       connectUnix(fd);
     } else {
@@ -130,6 +127,9 @@ class Dialer {
   static constexpr uint32_t kFirstSource = 0x7f000002;  // 127.0.0.2
   static constexpr uint32_t kSources = 249;             // to 127.0.0.250
   static constexpr int kUnixConnectSeconds = 5;
+  static constexpr int kSmallSendBytes = 16 * 1024;
+  static constexpr int kSmallReceiveBytes = 4 * 1024;
+  static constexpr int kEthernetSegment = 1460;
 
   void resolveTcp(const Options& options) {
     addrinfo hints{};
@@ -172,6 +172,14 @@ class Dialer {
       fail("connect: %s", errno == EAGAIN ? "the server accepts nothing" : std::strerror(errno));
     }
     setNonBlocking(fd);
+  }
+
+  // A small window also keeps the server's kernel from growing the buffers at its end. The segments are those of an
+  // Ethernet: loopback's (64 KiB) would not fit, and a window without room for a whole one reopens by timers only.
+  static void shrink(const Fd& fd) {
+    setsockopt(fd.get(), SOL_SOCKET, SO_SNDBUF, &kSmallSendBytes, sizeof kSmallSendBytes);
+    setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUF, &kSmallReceiveBytes, sizeof kSmallReceiveBytes);
+    setsockopt(fd.get(), IPPROTO_TCP, TCP_MAXSEG, &kEthernetSegment, sizeof kEthernetSegment);
   }
 
   void bindNextSource(const Fd& fd) {

@@ -32,8 +32,8 @@ bool Alarm::setFor(uint64_t instant, uint64_t now) {
 void EchoClients::runAtRate() {
   phase_ = Phase::running;
   Alarm alarm(poller_);
+  fillStalled();
   trial_.begin();
-  startStalled();
   schedule_.begin(nowNs());
   for (uint64_t now; trial_.running(now = nowNs());) {
     startDue(now);

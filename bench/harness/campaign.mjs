@@ -123,8 +123,7 @@ async function measureOnce({ settings, onStep, onFailure, trial = runTrial }, ta
   const step = { title: titleOf(tally.scenario), server, round }
   onStep(step)
   try {
-    const warmup = Math.max(settings.warmup, tally.scenario.warmup ?? 0)
-    const result = await trial(server, tally.load, { ...settings, warmup })
+    const result = await trial(server, tally.load, settings)
     trials.push(result)
     onStep({ ...step, outcome: loadOutcome(result) })
   } catch (error) {

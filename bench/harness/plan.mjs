@@ -106,10 +106,7 @@ export function countTrials(groups, rounds) {
  */
 export function estimate({ groups, idle, syscalls, rounds, seconds, warmup }) {
   const trial = seconds + warmup + TRIAL_EXTRA_S
-  const opening = groups.flat().map(({ scenario, servers }) => {
-    const longer = Math.max(0, (scenario.warmup ?? 0) - warmup) + (scenario.extraSeconds ?? 0)
-    return longer * servers.length * rounds
-  })
+  const opening = groups.flat().map(({ scenario, servers }) => (scenario.extraSeconds ?? 0) * servers.length * rounds)
   return (
     countTrials(groups, rounds) * trial +
     opening.reduce((sum, each) => sum + each, 0) +

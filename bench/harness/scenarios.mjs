@@ -12,7 +12,6 @@
  * @property {boolean} [demo]     part of `npm run demo`, too
  * @property {boolean} [quick]    part of `npm run bench -- --quick`
  * @property {boolean} [rare]     only when it is named: a full run takes half an hour without it
- * @property {number} [warmup]    seconds, if the usual warm-up is too short
  * @property {string} [beside]    measured in the same rounds as that load, and compared with it
  * @property {string[]} [also]    servers that take part here although they do not everywhere (servers.mjs)
  * @property {Record<string, string>} [without]  servers that cannot take part, and why
@@ -90,8 +89,7 @@ export const scenarios = [
     '100 active among\n1000 that do not read',
     'connections',
     ['--mode', 'echo', ...ACTIVE, '--stalled', '1000'],
-    // Until the last of them is stalled, the server works for those that are not yet.
-    { beside: 'ping-100', warmup: 3, extraSeconds: 2 },
+    { beside: 'ping-100', extraSeconds: 2 },
   ),
 
   row('sink', '64 MiB to the server', 'patterns', transfer('sink'), {

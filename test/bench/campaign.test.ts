@@ -13,13 +13,13 @@ const [a, b, c] = ['a', 'b', 'c'].map(server) as [Server, Server, Server]
 const settings = { bin: 'bin', seconds: 1, warmup: 0.5 }
 
 type Trial = NonNullable<Campaign['trial']>
-type Seen = { server: string; load: string[]; app: string; warmup: number }
+type Seen = { server: string; load: string[]; app: string }
 
 /** Runs a campaign whose trials take `cpu` microseconds a message, or throw. */
 async function campaign(groups: Campaign['groups'], more: Partial<Campaign> = {}, cpu = (_: Seen): number => 10) {
   const seen: Seen[] = []
-  const attempt: Trial = async ({ name }, { app, load }, { warmup }) => {
-    const at = { server: name, load, app, warmup }
+  const attempt: Trial = async ({ name }, { app, load }) => {
+    const at = { server: name, load, app }
     seen.push(at)
     return trial(cpu(at))
   }
@@ -72,13 +72,6 @@ test('an open loop runs at a share of the peak that was measured before it', asy
     expect(name).toBe('a')
     expect(load.slice(-2)).toEqual(['--rate', '25000'])
   }
-})
-
-test('a load may ask for a longer warm-up, not for a shorter one', async () => {
-  const { seen } = await campaign([
-    ['ping-100', 'stalled-1000'].map((name) => ({ scenario: scenario(name), servers: [a] })),
-  ])
-  expect(new Set(seen.map(({ warmup }) => warmup))).toEqual(new Set([0.5, scenario('stalled-1000').warmup]))
 })
 
 test('when the time is up, later rounds are left out, never the first', async () => {
