@@ -252,8 +252,7 @@
           'cflags': ['-O2'],
         },
         {
-          # The core without JavaScript, under loads whose instructions valgrind counts: bench/micro. -g names what it
-          # counts, and changes no instruction.
+          # The core without JavaScript, under loads whose instructions valgrind counts: bench/micro.
           'target_name': 'edgewire_core_cost',
           'type': 'executable',
           'product_name': 'edgewire-core-cost',
@@ -261,7 +260,7 @@
           'product_extension': '',
           'dependencies': ['edgewire_core'],
           'sources': ['<@(core_cost_sources)'],
-          'cflags': ['-O2', '-g'],
+          'cflags': ['-O2'],
         },
       ],
     }],

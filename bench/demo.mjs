@@ -19,15 +19,14 @@ run(async () => {
   const bin = process.env.EDGEWIRE_BENCH_BIN
   const chosen = servers.filter(({ name }) => [FLOOR, NET, EDGEWIRE].includes(name))
   const loads = scenarios.filter(({ demo }) => demo)
-  const settings = { bin: requirePrograms(chosen, bin), seconds: SECONDS, warmup: WARMUP }
+  const settings = { bin: requirePrograms(bin), seconds: SECONDS, warmup: WARMUP }
 
   console.log(
     `${chosen.length} echo servers under ${loads.length} loads, ${ROUNDS} trials each; every byte is checked.\n`,
   )
   const progress = new Progress(loads.length * chosen.length * ROUNDS)
   const measured = await measureLoads({
-    servers: chosen,
-    scenarios: loads,
+    groups: loads.map((scenario) => [{ scenario, servers: chosen }]),
     rounds: ROUNDS,
     settings,
     budgetMs: BUDGET_MS,
@@ -41,7 +40,7 @@ run(async () => {
   console.log(
     pc.dim(
       `\n${describeMachine(machine())}\nMedians of ${rounds === ROUNDS ? ROUNDS : `${rounds} to ${ROUNDS}`} trials ` +
-        `of ${SECONDS} s; "~": the trials of the two overlap. Absolute times drift within minutes;\n` +
+        `of ${SECONDS} s; "~": the spread swallows the ratio. Absolute times drift within minutes;\n` +
         'ratios are taken between trials that lie seconds apart. More of it: npm run bench.',
     ),
   )

@@ -1,92 +1,157 @@
 // @ts-check
-// `npm run bench`: all servers under all loads, with the spread of the trials, and the memory of idle connections.
-import { writeFile } from 'node:fs/promises'
-import { Command, InvalidArgumentError, Option } from 'commander'
+// `npm run bench`: all servers under all loads, with the spread of the trials, the memory of idle connections and system
+// calls; and the report that is made from that.
+import path from 'node:path'
 import pc from 'picocolors'
-import { measureLoads, measureMemory } from './harness/campaign.mjs'
-import { describeMachine, machine } from './harness/machine.mjs'
+import { countSystemCalls, measureLoads, measureMemory } from './harness/campaign.mjs'
+import { buildRevision, REVISION } from './harness/compare.mjs'
+import { judge } from './harness/goals.mjs'
+import { installPeers } from './harness/install.mjs'
+import { commitOf, describeMachine, machine, versions } from './harness/machine.mjs'
 import { IDLE_CONNECTIONS } from './harness/memory.mjs'
+import { parseOptions } from './harness/options.mjs'
+import { chosenServers, countTrials, describeTime, estimate, planLoads, withIdle } from './harness/plan.mjs'
 import { Progress } from './harness/progress.mjs'
-import { IDLE, scenarios } from './harness/scenarios.mjs'
-import { servers } from './harness/servers.mjs'
-import { requirePrograms, run } from './harness/start.mjs'
+import { FORMAT, portable, readRecord, resultFile, writeRecord } from './harness/record.mjs'
+import { writeReport } from './harness/report.mjs'
+import { scenarioNamed, titleOf } from './harness/scenarios.mjs'
+import { NET, root, servers } from './harness/servers.mjs'
+import { present, requirePrograms, run } from './harness/start.mjs'
 import { explain, summarize } from './harness/summary.mjs'
-import { loadTable, memoryTable } from './harness/tables.mjs'
+import { noStrace } from './harness/syscalls.mjs'
+import { callTable, comparisonTable, goalTable, loadTable, memoryTable } from './harness/tables.mjs'
 
-const serverNames = servers.map(({ name }) => name)
-const scenarioNames = [...scenarios.map(({ name }) => name), IDLE]
+/** @import { Failure } from './harness/campaign.mjs' */
+/** @import { Judged } from './harness/goals.mjs' */
+/** @import { Options } from './harness/options.mjs' */
+/** @import { RunRecord } from './harness/record.mjs' */
 
-const program = new Command('bench')
-  .description('Compares echo servers: messages a second, latency, server CPU time per message, memory.')
-  .option('--trials <n>', 'trials of each server under each load', positive(Number.isInteger), 5)
-  .option('--seconds <s>', 'length of a trial', positive(), 2)
-  .option('--warmup <s>', 'time before it, not measured', positive(), 0.5)
-  .addOption(new Option('--scenario <name...>', 'only these loads').choices(scenarioNames))
-  .addOption(new Option('--server <name...>', 'only these servers').choices(serverNames))
-  .option('--idle', `the memory of idle connections; alone: nothing else (like --scenario ${IDLE})`)
-  .option('--bin <folder>', 'where edgewire-floor and edgewire-load are')
-  .option('--json <file>', 'write every trial to a file')
-  .allowExcessArguments(false)
+const QUICK_BUDGET_MS = 165_000 // of the three minutes that are promised
 
-/**
- * @param {(value: number) => boolean} [also]
- * @returns {(text: string) => number}
- */
-function positive(also = Number.isFinite) {
-  return (text) => {
-    const value = Number(text)
-    if (!(value > 0) || !also(value)) throw new InvalidArgumentError('A positive number is wanted.')
-    return value
+run(async () => {
+  const options = parseOptions(process.argv.slice(2))
+  if (options.installPeers) return console.log(installPeers().join('\n'))
+  if (options.report !== undefined) {
+    const written = await writeReport(readRecord(options.report), root)
+    return console.log(written.map((file) => path.relative(process.cwd(), file)).join('\n'))
+  }
+  const record = await measure(options)
+  const file = options.json ?? resultFile(root, new Date(record.date))
+  writeRecord(file, record)
+  show(record, options)
+  console.log(pc.dim(`\nEvery trial: ${path.relative(process.cwd(), file)}`))
+  if (record.failures.length > 0) throw new Error(describeFailures(record.failures))
+})
+
+/** @param {Options} options @returns {Promise<RunRecord>} */
+async function measure(options) {
+  const wanted = options.compare === undefined ? chosenServers(options, servers) : buildRevision(options.compare)
+  const bin = requirePrograms(options.bin)
+  const { found, skipped } = await present(wanted, bin)
+  const settings = { bin, seconds: options.seconds, warmup: options.warmup }
+  const plan = planLoads(options, found)
+  const extent = {
+    groups: plan.groups,
+    idle: withIdle(options) ? found.filter(({ some }) => !some || options.servers !== undefined) : [],
+    syscalls: syscallPass(options, plan.groups.flat(), skipped),
+    rounds: options.trials,
+    ...settings,
+  }
+  for (const line of skipped) console.log(pc.yellow(`skipped: ${portable(line, root)}`))
+  const trials = countTrials(plan.groups, options.trials) + extent.idle.length * options.trials
+  const more = extent.syscalls.reduce((sum, entry) => sum + entry.servers.length, 0)
+  const budget = options.quick ? { budgetMs: QUICK_BUDGET_MS } : {}
+  const seconds = Math.min(estimate(extent), (budget.budgetMs ?? Number.POSITIVE_INFINITY) / 1000)
+  console.log(`${trials + more} trials, ${describeTime(seconds)}.`)
+
+  /** @type {Failure[]} */
+  const failures = []
+  const progress = new Progress(trials + more)
+  const rated = servers.filter(({ name }) => name === NET)
+  const { onStep } = progress
+  const onFailure = (/** @type {Failure} */ failure) => failures.push(failure)
+  const campaign = { groups: plan.groups, rounds: options.trials, settings, rated, onStep, onFailure, ...budget }
+  const date = new Date()
+  try {
+    const loads = await measureLoads(campaign)
+    const memory = await measureMemory(campaign, extent.idle)
+    const syscalls = await countSystemCalls(campaign, extent.syscalls)
+    return {
+      ...about(options, date),
+      tookSeconds: Math.round((Date.now() - date.getTime()) / 1000),
+      skipped: skipped.map((line) => portable(line, root)),
+      absent: plan.absent,
+      failures: failures.map((failure) => ({ ...failure, reason: portable(failure.reason, root) })),
+      loads,
+      memory,
+      syscalls,
+    }
+  } finally {
+    progress.end()
+  }
+}
+
+/** @param {Options} options @param {Date} date */
+function about({ trials, seconds, warmup, quick }, date) {
+  return {
+    format: FORMAT,
+    date: date.toISOString(),
+    commit: commitOf(root),
+    machine: machine(),
+    versions: versions(),
+    settings: { trials, seconds, warmup, quick },
   }
 }
 
 /**
- * @typedef {object} Options
- * @property {number} trials
- * @property {number} seconds
- * @property {number} warmup
- * @property {string[]} [scenario]
- * @property {string[]} [server]
- * @property {boolean} [idle]
- * @property {string} [bin]
- * @property {string} [json]
+ * @param {Options} options
+ * @param {import('./harness/plan.mjs').Entry[]} entries
+ * @param {string[]} skipped gets a line if there can be no such pass
  */
-
-run(async () => {
-  /** @type {Options} */
-  const options = program.parse().opts()
-  const wanted = options.scenario ?? (options.idle ? [] : scenarioNames)
-  const loads = scenarios.filter(({ name }) => wanted.includes(name))
-  const idle = options.idle || wanted.includes(IDLE)
-  const chosen = servers.filter(({ name }) => (options.server ?? serverNames).includes(name))
-  const settings = {
-    bin: requirePrograms(chosen, options.bin),
-    seconds: options.seconds,
-    warmup: options.warmup,
+function syscallPass({ syscalls, scenarios }, entries, skipped) {
+  if (!syscalls) return []
+  const reason = noStrace()
+  if (reason !== undefined) {
+    skipped.push(reason)
+    return []
   }
+  return entries.filter(({ scenario }) => scenario.syscalls || scenarios !== undefined)
+}
 
-  const progress = new Progress((loads.length + (idle ? 1 : 0)) * chosen.length * options.trials)
-  const plan = { servers: chosen, rounds: options.trials, settings, onStep: progress.onStep }
-  const { measured, memory } = await measure().finally(() => progress.end())
-  const about = machine()
-  if (options.json !== undefined) {
-    const record = { date: new Date().toISOString(), machine: about, settings: options, loads: measured, memory }
-    await writeFile(options.json, `${JSON.stringify(record, null, 2)}\n`)
-  }
-
-  const summaries = summarize(measured)
+/** @param {RunRecord} record @param {Options} options */
+function show(record, options) {
+  const { loads, memory, syscalls, absent, settings } = record
+  const title = (/** @type {string} */ name) => titleOf(scenarioNamed(name) ?? { title: name })
+  const summaries = summarize(loads)
   if (loads.length > 0) console.log(loadTable(summaries, { spreads: true }))
-  if (idle) console.log(memoryTable(memory, IDLE_CONNECTIONS))
+  if (options.compare !== undefined) console.log(comparisonTable(loads, REVISION, options.compare))
+  if (memory.length > 0) console.log(memoryTable(memory, IDLE_CONNECTIONS))
+  if (syscalls.length > 0) console.log(callTable(syscalls, title))
+  if (options.compare === undefined && settings.trials > 1) {
+    const outcomes = judge(record)
+      .map(({ drivers, ...rest }) => ({ ...rest, drivers: drivers.map(onlyMeasured) }))
+      .filter(({ drivers }) => drivers.some(({ findings }) => findings.length > 0))
+    if (outcomes.length > 0) console.log(goalTable(outcomes))
+  }
   for (const sentence of explain(summaries)) console.log(sentence)
+  for (const { scenario, server, reason } of absent) console.log(pc.dim(`${scenario} without ${server}: ${reason}`))
   console.log(
     pc.dim(
-      `\n${describeMachine(about)}\nMedians of ${options.trials} trials, smallest..largest below; "~": the ranges of the two ` +
-        'overlap. How to read this: bench/README.md.',
+      `\n${describeMachine(record.machine)}\nMedians of ${settings.trials} trials, smallest..largest below. A ratio that ` +
+        'the spread swallows is not shown: "~" is its range, "same": within 5%. How to read this: bench/README.md.',
     ),
   )
+}
 
-  async function measure() {
-    const measured = await measureLoads({ ...plan, scenarios: loads })
-    return { measured, memory: idle ? await measureMemory(plan) : [] }
-  }
-})
+/** @param {Judged} driver @returns {Judged} */
+function onlyMeasured({ findings, ...rest }) {
+  return { ...rest, findings: findings.filter(({ verdict }) => verdict !== 'not measured') }
+}
+
+/** @param {Failure[]} failures */
+function describeFailures(failures) {
+  const lines = failures.map(
+    ({ scenario, server, round, reason }) => `  ${scenario} on ${server}, round ${round + 1}: ${reason}`,
+  )
+  return `${failures.length} servers were left out of a load in which they failed:\n${lines.join('\n')}`
+}

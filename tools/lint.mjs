@@ -13,7 +13,7 @@ const bin = (name) => join(root, 'node_modules', '.bin', name)
 const cppFolders = ['native', 'bench', 'test/native', 'test/fuzz']
 const cppFiles = cppFolders.flatMap((folder) =>
   readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
-    .filter((file) => /\.(cc|h)$/.test(file))
+    .filter((file) => /\.(cc|h)$/.test(file) && !file.startsWith('node_modules/'))
     .map((file) => join(folder, file)),
 )
 

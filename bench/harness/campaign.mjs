@@ -1,94 +1,220 @@
 // @ts-check
 // All trials of a run, in an order that is fair to everybody.
 import { bytesPerIdleConnection } from './memory.mjs'
+import { PEAK_ROUNDS } from './plan.mjs'
 import { titleOf } from './scenarios.mjs'
+import { spread } from './stats.mjs'
+import { callsPerMessage } from './syscalls.mjs'
 import { runTrial } from './trial.mjs'
 
-/** @import { Server } from './servers.mjs' */
+/** @import { Entry } from './plan.mjs' */
+/** @import { Server, ServerName } from './servers.mjs' */
 /** @import { Scenario } from './scenarios.mjs' */
+/** @import { Calls } from './syscalls.mjs' */
 /** @import { LoadResult, Settings } from './trial.mjs' */
 
 /**
  * @typedef {object} Measured
  * @property {Scenario} scenario
- * @property {{ server: Server, trials: LoadResult[] }[]} servers one trial a round, so that all have equally many
+ * @property {number} [rate]  messages a second, where the loop was an open one
+ * @property {{ server: ServerName, trials: LoadResult[] }[]} servers one trial a round, so that all have equally many
  */
 
 /**
  * @typedef {object} Step progress: a trial that is about to begin, or has ended (then with its outcome)
  * @property {string} title
- * @property {Server} server
+ * @property {ServerName} server
  * @property {number} round
  * @property {string} [outcome]
  */
 
+/** @typedef {{ scenario: string, server: string, round: number, reason: string }} Failure */
+
 /**
- * @typedef {object} Plan
- * @property {Server[]} servers
- * @property {Scenario[]} scenarios
+ * @typedef {object} Campaign
+ * @property {Entry[][]} groups  of loads that share their rounds (plan.mjs)
  * @property {number} rounds
  * @property {Settings} settings
  * @property {number} [budgetMs] when it runs out, later rounds are left out (never the first)
+ * @property {Server[]} [rated]  where the servers are found whose peak sets the rate of an open loop
+ * @property {typeof runTrial} [trial] what measures once
  * @property {(step: Step) => void} onStep
+ * @property {(failure: Failure) => void} [onFailure] a server that fails is left out of that load, and this is told;
+ *   without it, the run fails
  */
 
 /**
- * Scenario by scenario, and within one round by round, each server once a round: what is divided by each other lies as
- * close together in time as it can. Every round begins with another server, so that none is always the first one.
- * @param {Plan} plan
+ * Group by group, and within one round by round, each server once a round: what is divided by each other lies as close
+ * together in time as it can. Every round begins with another server, so that none is always the first one.
+ * @param {Campaign} campaign
  * @returns {Promise<Measured[]>}
  */
-export async function measureLoads(plan) {
-  const { scenarios, budgetMs = Number.POSITIVE_INFINITY } = plan
+export async function measureLoads(campaign) {
+  const { groups, budgetMs = Number.POSITIVE_INFINITY } = campaign
   const start = Date.now()
   const measured = []
-  for (const [index, scenario] of scenarios.entries()) {
-    const deadline = start + (budgetMs * (index + 1)) / scenarios.length
-    measured.push(await measureLoad(plan, scenario, deadline))
+  for (const [index, group] of groups.entries()) {
+    const deadline = start + (budgetMs * (index + 1)) / groups.length
+    measured.push(...(await measureGroup(campaign, group, deadline)))
   }
   return measured
 }
 
-/**
- * @param {Plan} plan
- * @param {Scenario} scenario
- * @param {number} deadline epoch milliseconds: no round is begun that would end after it
- * @returns {Promise<Measured>}
- */
-async function measureLoad({ servers, rounds, settings, onStep }, scenario, deadline) {
-  const results = servers.map((server) => ({ server, trials: /** @type {LoadResult[]} */ ([]) }))
-  let roundMs = 0
-  for (let round = 0; round < rounds; round++) {
-    const begun = Date.now()
-    if (round > 0 && begun + roundMs > deadline) break
-    for (const { server, trials } of rotate(results, round)) {
-      const step = { title: titleOf(scenario), server, round }
-      onStep(step)
-      const result = await named(step, runTrial(server, scenario, settings))
-      trials.push(result)
-      onStep({ ...step, outcome: loadOutcome(result) })
-    }
-    roundMs = Date.now() - begun
+/** A load while it is measured: a server that has failed is no longer in `trials`. */
+class Tally {
+  /** @type {Map<string, LoadResult[]>} */
+  trials
+
+  /**
+   * @param {Entry} entry
+   * @param {number} [rate]
+   */
+  constructor({ scenario, servers }, rate) {
+    this.scenario = scenario
+    this.servers = servers
+    this.rate = rate
+    this.trials = new Map(servers.map(({ name }) => [name, []]))
+    this.load = rate === undefined ? scenario : { ...scenario, load: [...scenario.load, '--rate', `${rate}`] }
   }
-  return { scenario, servers: results }
+
+  /** @returns {Measured} */
+  measured() {
+    const left = this.servers.filter(({ name }) => this.trials.has(name))
+    const { scenario, rate, trials } = this
+    return {
+      scenario,
+      ...(rate !== undefined && { rate }),
+      servers: left.map(({ name, label }) => ({ server: { name, label }, trials: trials.get(name) ?? [] })),
+    }
+  }
 }
 
 /**
- * @param {Pick<Plan, 'servers' | 'rounds' | 'settings' | 'onStep'>} plan
- * @returns {Promise<{ server: Server, bytes: number[] }[]>} resident bytes per idle connection, one value a round
+ * @param {Campaign} campaign
+ * @param {Entry[]} group
+ * @param {number} deadline epoch milliseconds: no round is begun that would end after it
+ * @returns {Promise<Measured[]>}
  */
-export async function measureMemory({ servers, rounds, settings, onStep }) {
-  const results = servers.map((server) => ({ server, bytes: /** @type {number[]} */ ([]) }))
+async function measureGroup(campaign, group, deadline) {
+  const tallies = []
+  for (const entry of group) tallies.push(new Tally(entry, await rateOf(campaign, entry)))
+  const servers = [...new Set(group.flatMap((entry) => entry.servers))]
+  let roundMs = 0
+  for (let round = 0; round < campaign.rounds; round++) {
+    const begun = Date.now()
+    if (round > 0 && begun + roundMs > deadline) break
+    for (const server of rotate(servers, round)) {
+      for (const tally of tallies) await measureOnce(campaign, tally, server, round)
+    }
+    roundMs = Date.now() - begun
+  }
+  return tallies.map((tally) => tally.measured()).filter(({ servers: left }) => left.length > 0)
+}
+
+/**
+ * @param {Campaign} campaign
+ * @param {Tally} tally
+ * @param {Server} server
+ * @param {number} round
+ */
+async function measureOnce({ settings, onStep, onFailure, trial = runTrial }, tally, server, round) {
+  const trials = tally.trials.get(server.name)
+  if (trials === undefined) return
+  const step = { title: titleOf(tally.scenario), server, round }
+  onStep(step)
+  try {
+    const result = await trial(server, tally.load, settings)
+    trials.push(result)
+    onStep({ ...step, outcome: loadOutcome(result) })
+  } catch (error) {
+    if (onFailure === undefined) throw named(step, error)
+    tally.trials.delete(server.name)
+    onFailure({ scenario: tally.scenario.name, server: server.name, round, reason: messageOf(error) })
+    onStep({ ...step, outcome: `failed: ${messageOf(error)}` })
+  }
+}
+
+/**
+ * The rate of an open loop, from what the named server does at most in a closed one, on this machine and today.
+ * @param {Campaign} campaign
+ * @param {Entry} entry
+ */
+async function rateOf({ rated = [], settings, onStep, trial = runTrial }, { scenario, servers }) {
+  const { atPeak } = scenario
+  if (atPeak === undefined) return undefined
+  const server = [...rated, ...servers].find(({ name }) => name === atPeak.of)
+  if (server === undefined) throw new Error(`${scenario.name} needs ${atPeak.of}, whose peak sets its rate`)
+  const peaks = []
+  for (let round = 0; round < PEAK_ROUNDS; round++) {
+    const step = { title: `${titleOf(scenario)}: peak`, server, round }
+    onStep(step)
+    const result = await trial(server, scenario, settings).catch((error) => Promise.reject(named(step, error)))
+    peaks.push(result.messagesPerSecond)
+    onStep({ ...step, outcome: loadOutcome(result) })
+  }
+  return Math.round(spread(peaks).median * atPeak.share)
+}
+
+/**
+ * @param {Pick<Campaign, 'rounds' | 'settings' | 'onStep' | 'onFailure'>} campaign
+ * @param {Server[]} servers
+ * @returns {Promise<{ server: ServerName, bytes: number[] }[]>} resident bytes per idle connection, one value a round
+ */
+export async function measureMemory({ rounds, settings, onStep, onFailure }, servers) {
+  /** @type {Map<Server, number[]>} */
+  const results = new Map(servers.map((server) => [server, []]))
   for (let round = 0; round < rounds; round++) {
-    for (const { server, bytes } of rotate(results, round)) {
+    for (const server of rotate(servers, round)) {
+      const bytes = results.get(server)
+      if (bytes === undefined) continue
       const step = { title: 'idle', server, round }
       onStep(step)
-      const each = await named(step, bytesPerIdleConnection(server, settings.bin))
-      bytes.push(each)
-      onStep({ ...step, outcome: `${each.toFixed(0)} bytes each` })
+      try {
+        const each = await bytesPerIdleConnection(server, settings.bin)
+        bytes.push(each)
+        onStep({ ...step, outcome: `${each.toFixed(0)} bytes each` })
+      } catch (error) {
+        if (onFailure === undefined) throw named(step, error)
+        results.delete(server)
+        onFailure({ scenario: 'idle', server: server.name, round, reason: messageOf(error) })
+        onStep({ ...step, outcome: `failed: ${messageOf(error)}` })
+      }
     }
   }
-  return results
+  return [...results].map(([{ name, label }, bytes]) => ({ server: { name, label }, bytes }))
+}
+
+/** @typedef {{ scenario: string, server: ServerName, calls: Calls }} Counted */
+
+/**
+ * A pass of its own: strace slows a server down so much that nothing else can be measured meanwhile.
+ * @param {Pick<Campaign, 'settings' | 'onStep' | 'onFailure'>} campaign
+ * @param {Entry[]} entries
+ * @returns {Promise<Counted[]>}
+ */
+export async function countSystemCalls({ settings, onStep, onFailure }, entries) {
+  const counted = []
+  for (const { scenario, servers } of entries) {
+    for (const server of servers) {
+      const step = { title: `${titleOf(scenario)}: system calls`, server, round: 0 }
+      onStep(step)
+      try {
+        const calls = await callsPerMessage(server, scenario, settings.bin)
+        counted.push({ scenario: scenario.name, server: { name: server.name, label: server.label }, calls })
+        onStep({ ...step, outcome: `${calls.all.toFixed(2)} system calls each` })
+      } catch (error) {
+        if (onFailure === undefined) throw named(step, error)
+        onFailure({
+          scenario: `${scenario.name} (system calls)`,
+          server: server.name,
+          round: 0,
+          reason: messageOf(error),
+        })
+        onStep({ ...step, outcome: `failed: ${messageOf(error)}` })
+      }
+    }
+  }
+  return counted
 }
 
 /**
@@ -106,16 +232,12 @@ function loadOutcome({ messagesPerSecond, cpuUsPerMessage }) {
   return `${Math.round(messagesPerSecond).toLocaleString('en')}/s, ${cpuUsPerMessage.toFixed(2)} us CPU each`
 }
 
-/**
- * @template T
- * @param {Step} step
- * @param {Promise<T>} trial
- */
-async function named({ title, server, round }, trial) {
-  try {
-    return await trial
-  } catch (error) {
-    const message = error instanceof Error ? error.message : `${error}`
-    throw new Error(`${title} on ${server.label}, round ${round + 1}: ${message}`, { cause: error })
-  }
+/** @param {Step} step @param {unknown} error */
+function named({ title, server, round }, error) {
+  return new Error(`${title} on ${server.label}, round ${round + 1}: ${messageOf(error)}`, { cause: error })
+}
+
+/** @param {unknown} error */
+function messageOf(error) {
+  return error instanceof Error ? error.message : `${error}`
 }

@@ -20,7 +20,7 @@ const CLOSE_MS = 10_000
  * @returns {Promise<number>} bytes per connection
  */
 export async function bytesPerIdleConnection(server, bin) {
-  const running = await RunningServer.start(server, bin)
+  const running = await RunningServer.start(server, bin, 'echo')
   /** @type {import('./child.mjs').Child[]} */
   const groups = []
   try {

@@ -1,76 +1,70 @@
 // @ts-check
 // From trials to the numbers that are shown, and to the sentences that say what they mean.
+import { metrics, ratioOf, valuesOf } from './metrics.mjs'
 import { titleOf } from './scenarios.mjs'
 import { EDGEWIRE, FLOOR, NET } from './servers.mjs'
-import { ratio, spread } from './stats.mjs'
+import { spread } from './stats.mjs'
 
 /** @import { Measured } from './campaign.mjs' */
+/** @import { Metric } from './metrics.mjs' */
+/** @import { ServerName } from './servers.mjs' */
 /** @import { Ratio, Spread } from './stats.mjs' */
-/** @import { LoadResult } from './trial.mjs' */
-/** @import { Server } from './servers.mjs' */
 
-/** @typedef {'messagesPerSecond' | 'p50Us' | 'p99Us' | 'cpuUsPerMessage'} Metric */
+/** @typedef {Partial<Record<Metric, Ratio>>} Ratios */
 
 /**
  * @typedef {object} Row
- * @property {Server} server
- * @property {Record<Metric, Spread>} metrics
- * @property {Record<Metric, Ratio> | undefined} toNet    undefined: not measured, or it is net.Server itself
- * @property {Record<Metric, Ratio> | undefined} toFloor  undefined: not measured, or it is the floor itself
+ * @property {ServerName} server
+ * @property {Partial<Record<Metric, Spread>>} metrics
+ * @property {Ratios | undefined} toNet    undefined: not measured, or it is net.Server itself
+ * @property {Ratios | undefined} toFloor  undefined: not measured, or it is the floor itself
  */
 
-/** @typedef {{ title: string, name: string, rounds: number, rows: Row[] }} Summary */
-
-/** @type {Metric[]} */
-const METRICS = ['messagesPerSecond', 'p50Us', 'p99Us', 'cpuUsPerMessage']
+/** @typedef {{ title: string, name: string, unit: string, rounds: number, rows: Row[] }} Summary */
 
 /**
  * @param {Measured[]} measured
  * @returns {Summary[]}
  */
 export function summarize(measured) {
-  return measured.map(({ scenario, servers }) => {
-    const trialsOf = (/** @type {string} */ name) => servers.find(({ server }) => server.name === name)?.trials
-    const net = trialsOf(NET)
-    const floor = trialsOf(FLOOR)
-    const rows = servers.map(({ server, trials }) => ({
+  return measured.map((load) => {
+    const { scenario, servers } = load
+    const rows = servers.map(({ server }) => ({
       server,
-      metrics: eachMetric((metric) => spread(trials.map((trial) => trial[metric]))),
-      toNet: ratiosTo(trials, net),
-      toFloor: ratiosTo(trials, floor),
+      metrics: eachMetric((metric) => {
+        const values = valuesOf(load, server.name, metric)
+        return values && spread(values)
+      }),
+      toNet: ratiosTo(load, server.name, NET),
+      toFloor: ratiosTo(load, server.name, FLOOR),
     }))
-    return { title: scenario.title, name: titleOf(scenario), rounds: servers[0].trials.length, rows }
+    const { title, unit } = scenario
+    return { title, unit, name: titleOf(scenario), rounds: servers[0].trials.length, rows }
   })
 }
 
 /**
- * @param {LoadResult[]} mine
- * @param {LoadResult[]} [theirs]
+ * @param {Measured} load
+ * @param {string} mine
+ * @param {string} theirs
+ * @returns {Ratios | undefined}
  */
-function ratiosTo(mine, theirs) {
-  if (theirs === undefined || theirs === mine) return undefined
-  return eachMetric((metric) => {
-    return ratio(
-      mine.map((trial) => trial[metric]),
-      theirs.map((trial) => trial[metric]),
-    )
-  })
+export function ratiosTo(load, mine, theirs) {
+  if (mine === theirs || !load.servers.some(({ server }) => server.name === theirs)) return undefined
+  return eachMetric((metric) => ratioOf(valuesOf(load, mine, metric), valuesOf(load, theirs, metric)))
 }
 
 /**
  * @template T
- * @param {(metric: Metric) => T} value
+ * @param {(metric: Metric) => T | undefined} value
  */
 function eachMetric(value) {
-  return /** @type {Record<Metric, T>} */ (Object.fromEntries(METRICS.map((metric) => [metric, value(metric)])))
+  const names = /** @type {Metric[]} */ (Object.keys(metrics))
+  const entries = names.map((metric) => [metric, value(metric)]).filter(([, each]) => each !== undefined)
+  return /** @type {Partial<Record<Metric, T>>} */ (Object.fromEntries(entries))
 }
 
-/**
- * @typedef {object} Finding
- * @property {string} load
- * @property {Record<Metric, Ratio>} toNet
- * @property {Record<Metric, Ratio>} [toFloor]
- */
+/** @typedef {{ load: string, toNet: Ratios, toFloor?: Ratios }} Finding */
 
 /**
  * Two or three sentences on edgewire, computed from the results; none if edgewire or net.Server was not measured.
@@ -85,17 +79,21 @@ export function explain(summaries) {
     return [{ load: name, toNet: row.toNet, ...(row.toFloor && { toFloor: row.toFloor }) }]
   })
   if (findings.length === 0) return []
-  return [againstNet(findings), ...againstFloor(findings), losses(findings)]
+  return [...againstNet(findings), ...againstFloor(findings), losses(findings)]
 }
 
-/** @param {Finding[]} findings */
+/**
+ * @param {Finding[]} findings
+ * @returns {string[]}
+ */
 function againstNet(findings) {
-  const cpu = extremes(findings.map(({ load, toNet }) => ({ load, value: toNet.cpuUsPerMessage.value })))
-  const rate = extremes(findings.map(({ load, toNet }) => ({ load, value: toNet.messagesPerSecond.value })))
-  return (
-    `For a message, edgewire takes ${range(cpu, 'the server CPU time of net.Server')}, ` +
-    `and in a second it moves ${range(rate, 'its messages')}.`
-  )
+  const cpu = decided(findings.map(({ load, toNet }) => ({ load, ratio: toNet.cpuUsPerMessage })))
+  const rate = decided(findings.map(({ load, toNet }) => ({ load, ratio: toNet.messagesPerSecond })))
+  const parts = [
+    cpu.length > 0 ? `For a message, edgewire takes ${range(extremes(cpu), 'the server CPU time of net.Server')}` : '',
+    rate.length > 0 ? `in a second it moves ${range(extremes(rate), 'its messages')}` : '',
+  ].filter((part) => part !== '')
+  return parts.length === 0 ? [] : [`${parts.join(', and ')}.`]
 }
 
 /**
@@ -103,9 +101,7 @@ function againstNet(findings) {
  * @returns {string[]}
  */
 function againstFloor(findings) {
-  const values = findings.flatMap(({ load, toFloor }) =>
-    toFloor === undefined ? [] : [{ load, value: toFloor.cpuUsPerMessage.value }],
-  )
+  const values = decided(findings.map(({ load, toFloor }) => ({ load, ratio: toFloor?.cpuUsPerMessage })))
   if (values.length === 0) return []
   return [
     `Against a bare C loop on epoll, which does nothing else, it takes ${range(extremes(values), 'the CPU time')}.`,
@@ -118,13 +114,13 @@ function againstFloor(findings) {
  */
 function losses(findings) {
   const lost = findings.flatMap(({ load, toNet }) => {
-    const worse = (/** @type {Ratio} */ { value, clear }) => clear && value > 1
+    const worse = (/** @type {Ratio | undefined} */ each) => each?.verdict === 'ratio' && each.value > 1
     const { messagesPerSecond: rate, p50Us, p99Us, cpuUsPerMessage: cpu } = toNet
     const points = [
-      rate.clear && rate.value < 1 ? `messages/s ${times(rate.value)}` : '',
-      worse(p50Us) ? `p50 ${times(p50Us.value)}` : '',
-      worse(p99Us) ? `p99 ${times(p99Us.value)}` : '',
-      worse(cpu) ? `CPU ${times(cpu.value)}` : '',
+      rate?.verdict === 'ratio' && rate.value < 1 ? `messages/s ${times(rate.value)}` : '',
+      p50Us !== undefined && worse(p50Us) ? `p50 ${times(p50Us.value)}` : '',
+      p99Us !== undefined && worse(p99Us) ? `p99 ${times(p99Us.value)}` : '',
+      cpu !== undefined && worse(cpu) ? `CPU ${times(cpu.value)}` : '',
     ].filter((point) => point !== '')
     return points.length === 0 ? [] : [`${load} (${points.join(', ')})`]
   })
@@ -134,6 +130,15 @@ function losses(findings) {
 }
 
 /** @typedef {{ load: string, value: number }} Point */
+
+/**
+ * Only what may be shown as a number.
+ * @param {{ load: string, ratio: Ratio | undefined }[]} found
+ * @returns {Point[]}
+ */
+function decided(found) {
+  return found.flatMap(({ load, ratio }) => (ratio?.verdict === 'ratio' ? [{ load, value: ratio.value }] : []))
+}
 
 /** @param {Point[]} points */
 function extremes(points) {
@@ -153,4 +158,14 @@ function range({ least, most }, what) {
 /** @param {number} value */
 export function times(value) {
   return `x${value.toFixed(2)}`
+}
+
+/**
+ * A ratio as far as it may be shown: its value; or that there is no difference to speak of; or the range alone.
+ * @param {Ratio} ratio
+ */
+export function ratioText({ value, low, high, verdict }) {
+  if (verdict === 'ratio') return times(value)
+  if (verdict === 'same') return 'same'
+  return low === high ? '~' : `~ ${low.toFixed(2)}..${high.toFixed(2)}` // of one round there is no range
 }

@@ -2,21 +2,28 @@
 // The tables that are printed.
 import Table from 'cli-table3'
 import pc from 'picocolors'
+import { metrics } from './metrics.mjs'
+import { titleOf } from './scenarios.mjs'
 import { EDGEWIRE } from './servers.mjs'
 import { spread } from './stats.mjs'
-import { times } from './summary.mjs'
+import { ratiosTo, ratioText } from './summary.mjs'
 
-/** @import { Summary } from './summary.mjs' */
+/** @import { Counted, Measured } from './campaign.mjs' */
+/** @import { Outcome } from './goals.mjs' */
+/** @import { ServerName } from './servers.mjs' */
 /** @import { Ratio, Spread } from './stats.mjs' */
-/** @import { Server } from './servers.mjs' */
+/** @import { Summary } from './summary.mjs' */
 
 /**
  * @param {Summary[]} summaries
  * @param {{ spreads: boolean }} options spreads: also the smallest and the largest of the trials
  */
 export function loadTable(summaries, { spreads }) {
-  const show = (/** @type {Spread} */ value, /** @type {(n: number) => string} */ format) =>
-    spreads ? `${format(value.median)}\n${pc.dim(`${format(value.min)}..${format(value.max)}`)}` : format(value.median)
+  const show = (/** @type {Spread | undefined} */ value, /** @type {(n: number) => string} */ format) => {
+    if (value === undefined) return pc.dim('-')
+    const middle = format(value.median)
+    return spreads ? `${middle}\n${pc.dim(`${format(value.min)}..${format(value.max)}`)}` : middle
+  }
   const table = newTable([
     'load',
     'server',
@@ -27,11 +34,12 @@ export function loadTable(summaries, { spreads }) {
     'CPU to\nnet.Server',
     'CPU to\nfloor',
   ])
-  for (const { title, rows } of summaries) {
+  for (const { title, unit, rows } of summaries) {
+    const name = unit === 'message' || !spreads ? title : `${title}\n${pc.dim(`(msg: ${unit})`)}`
     for (const [index, row] of rows.entries()) {
       const { messagesPerSecond, p50Us, p99Us, cpuUsPerMessage } = row.metrics
       table.push([
-        ...(index === 0 ? [{ content: title, rowSpan: rows.length }] : []),
+        ...(index === 0 ? [{ content: name, rowSpan: rows.length }] : []),
         serverCell(row.server),
         show(messagesPerSecond, whole),
         show(p50Us, digits),
@@ -46,7 +54,7 @@ export function loadTable(summaries, { spreads }) {
 }
 
 /**
- * @param {{ server: Server, bytes: number[] }[]} results
+ * @param {{ server: ServerName, bytes: number[] }[]} results
  * @param {number} connections
  */
 export function memoryTable(results, connections) {
@@ -58,6 +66,66 @@ export function memoryTable(results, connections) {
   return table.toString()
 }
 
+/**
+ * @param {Counted[]} counted
+ * @param {(scenario: string) => string} titleOf
+ */
+export function callTable(counted, titleOf) {
+  const table = newTable(['system calls', 'server', 'per msg', 'of which'])
+  for (const { scenario, server, calls } of counted) {
+    table.push([titleOf(scenario), serverCell(server), digits(calls.all), commonest(calls.byName)])
+  }
+  return table.toString()
+}
+
+const COMMONEST = 3
+
+/** @param {Record<string, number>} byName */
+export function commonest(byName) {
+  const sorted = Object.entries(byName).sort(([, a], [, b]) => b - a)
+  return sorted
+    .slice(0, COMMONEST)
+    .map(([name, each]) => `${name} ${digits(each)}`)
+    .join(', ')
+}
+
+/** @param {Outcome[]} outcomes */
+export function goalTable(outcomes) {
+  const paint = { met: pc.green, missed: pc.red, 'not decided': pc.yellow, 'not measured': pc.dim }
+  const table = newTable(['goal', 'driver', 'bound', 'ratio or bytes', 'verdict'])
+  for (const { load, drivers } of outcomes) {
+    for (const { server, findings } of drivers) {
+      for (const { text, measured, verdict } of findings) {
+        table.push([
+          load,
+          server === EDGEWIRE ? 'default' : server.replace(/^edgewire-/, ''),
+          text,
+          measured,
+          paint[verdict](verdict),
+        ])
+      }
+    }
+  }
+  return table.toString()
+}
+
+/**
+ * This tree against another revision, in every metric that matters for it.
+ * @param {Measured[]} loads
+ * @param {string} other the server's name
+ * @param {string} label
+ */
+export function comparisonTable(loads, other, label) {
+  const shown = /** @type {const} */ (['cpuUsPerMessage', 'messagesPerSecond', 'p50Us', 'p99Us'])
+  const table = newTable(['load', ...shown.map((metric) => `${metrics[metric].title}\nto ${label}`)])
+  for (const load of loads) {
+    const ratios = ratiosTo(load, EDGEWIRE, other)
+    const cells = shown.map((metric) => ratioCell(ratios?.[metric], true, metrics[metric].moreIsBetter))
+    table.push([titleOf(load.scenario), ...cells])
+  }
+  return table.toString()
+}
+
 /** @param {string[]} head */
 function newTable(head) {
   // Colours are ours (picocolors knows when there must be none), not the table's.
@@ -65,29 +133,30 @@ function newTable(head) {
   return new Table({ head, colAligns: /** @type {any} */ (colAligns), style: { head: [], border: [], compact: true } })
 }
 
-/** @param {Server} server */
+/** @param {ServerName} server */
 function serverCell({ name, label }) {
   return name.startsWith(EDGEWIRE) ? pc.bold(label) : label
 }
 
 /**
  * @param {Ratio | undefined} ratio
- * @param {boolean} judge green: less than the other, red: more
+ * @param {boolean} judge green: better than the other, red: worse
+ * @param {boolean} [moreIsBetter]
  */
-function ratioCell(ratio, judge) {
+function ratioCell(ratio, judge, moreIsBetter = false) {
   if (ratio === undefined) return pc.dim('-')
-  if (!ratio.clear) return `~${times(ratio.value)}`
-  if (!judge) return times(ratio.value)
-  return ratio.value < 1 ? pc.green(times(ratio.value)) : pc.red(times(ratio.value))
+  const text = ratioText(ratio)
+  if (!judge || ratio.verdict !== 'ratio') return text
+  return ratio.value < 1 !== moreIsBetter ? pc.green(text) : pc.red(text)
 }
 
 /** @param {number} value */
-function whole(value) {
+export function whole(value) {
   return Math.round(value).toLocaleString('en')
 }
 
 /** Three significant digits. @param {number} value */
-function digits(value) {
+export function digits(value) {
   if (value >= 100) return whole(value)
   return value.toFixed(value >= 10 ? 1 : 2)
 }

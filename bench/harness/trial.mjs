@@ -1,6 +1,7 @@
 // @ts-check
 // One trial: a fresh server process, one load, one result.
 import { setTimeout as sleep } from 'node:timers/promises'
+import { stripVTControlCharacters } from 'node:util'
 import { Child, onLoadCore, onServerCore } from './child.mjs'
 import { loadProgram } from './servers.mjs'
 
@@ -21,6 +22,11 @@ import { loadProgram } from './servers.mjs'
  * @property {number} cpuUsPerMessage
  * @property {number} connections
  * @property {number} errors
+ * @property {number} [contextSwitches] of all threads of the server in the window, voluntary or not
+ * @property {number} [serverRssBytes]  at the window's end
+ * @property {number} [rate]    messages a second that were asked for
+ * @property {number} [missed]  of those, not answered by the end
+ * @property {number} [deliveries]
  */
 
 /**
@@ -48,9 +54,10 @@ export class RunningServer {
   /**
    * @param {Server} server
    * @param {string} bin
+   * @param {string} app
    */
-  static async start(server, bin) {
-    const child = new Child(server.label, server.command(bin), onServerCore)
+  static async start(server, bin, app) {
+    const child = new Child(server.label, server.command(bin, app), onServerCore)
     try {
       const line = await child.firstLine(START_MS)
       const port = /^listening on .*:(\d+)$/.exec(line)?.[1]
@@ -80,14 +87,14 @@ export class RunningServer {
 
 /**
  * @param {Server} server
- * @param {Scenario} scenario
+ * @param {Pick<Scenario, 'app' | 'load'>} scenario
  * @param {Settings} settings
  * @returns {Promise<LoadResult>}
  */
-export async function runTrial(server, scenario, { bin, seconds, warmup }) {
-  const running = await RunningServer.start(server, bin)
+export async function runTrial(server, { app, load: loadArgs }, { bin, seconds, warmup }) {
+  const running = await RunningServer.start(server, bin, app)
   const window = ['--seconds', `${seconds}`, '--warmup', `${warmup}`, '--server-pid', `${running.child.pid}`]
-  const load = running.startLoad(bin, [...scenario.load, ...window])
+  const load = running.startLoad(bin, [...loadArgs, ...window])
   try {
     await load.success((seconds + warmup) * 1000 + LOAD_EXTRA_MS)
     await running.stop()
@@ -97,6 +104,27 @@ export async function runTrial(server, scenario, { bin, seconds, warmup }) {
   } finally {
     load.kill()
     running.child.kill()
+  }
+}
+
+/**
+ * Starts a server, and no more.
+ * @param {Server} server
+ * @param {string} bin
+ * @returns {Promise<string | undefined>} why it does not work here, in one line
+ */
+export async function tryOut(server, bin) {
+  try {
+    const running = await RunningServer.start(server, bin, 'echo')
+    running.child.kill() // no SIGTERM: its handler may not be there yet
+    return undefined
+  } catch (error) {
+    const message = error instanceof Error ? error.message : `${error}`
+    const lines = stripVTControlCharacters(message)
+      .split('\n')
+      .map((line) => line.trim())
+    // A JavaScript server's last words are a stack; the line that matters is the one that names the error.
+    return lines.find((line) => /^\w*Error\b/.test(line)) ?? lines[0]
   }
 }
 

@@ -72,7 +72,7 @@ function measure(load, folder) {
           .map(([name, count]) => [name, each(count)]),
       ),
     },
-    compiler,
+    compiler: `${compiler}, ${process.arch}`,
     functions: [...byFunction].map(([name, count]) => [name, each(count)]),
   }
 }

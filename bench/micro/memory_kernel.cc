@@ -10,7 +10,9 @@ namespace edgewire::bench {
 
 MemoryKernel::MemoryKernel() {
   active_ = this;
-  install();
+  install_poller();
+  install_opening();
+  install_traffic();
 }
 
 MemoryKernel::~MemoryKernel() {
@@ -74,13 +76,29 @@ ssize_t MemoryKernel::receive(int fd, size_t bytes) noexcept {
   return file.fin ? 0 : -EAGAIN;
 }
 
-void MemoryKernel::install() noexcept {
-  install_sockets();
-  install_transfer();
-  install_queue();
+void MemoryKernel::install_poller() noexcept {
+  sys.epoll_create = []() noexcept { return active_->open(); };
+  sys.epoll_ctl = [](int, int, int fd, epoll_event* event) noexcept {
+    count(Call::kEpollCtl);
+    active_->files_[static_cast<size_t>(fd)].token = event->data.u64;
+    return 0;
+  };
+  sys.epoll_wait = [](int, epoll_event* events, int capacity, int) noexcept {
+    count(Call::kEpollWait);
+    return active_->collect(events, capacity);
+  };
+  sys.eventfd = []() noexcept { return active_->open(); };
+  sys.monotonic_ns = []() noexcept {
+    count(Call::kClock);
+    return active_->now_ns_;
+  };
+  sys.epoch_ns = []() noexcept {
+    count(Call::kClock);
+    return active_->now_ns_;
+  };
 }
 
-void MemoryKernel::install_sockets() noexcept {
+void MemoryKernel::install_opening() noexcept {
   sys.socket = [](int, int) noexcept {
     count(Call::kOther);
     return active_->open();
@@ -112,13 +130,10 @@ void MemoryKernel::install_sockets() noexcept {
     active_->free_.push_back(fd);
     return 0;
   };
-  sys.setsockopt = [](int, int, int, const void*, socklen_t) noexcept {
-    count(Call::kOther);
-    return 0;
-  };
+  sys.open_null = []() noexcept { return active_->open(); };
 }
 
-void MemoryKernel::install_transfer() noexcept {
+void MemoryKernel::install_traffic() noexcept {
   sys.recv = [](int fd, void*, size_t bytes) noexcept {
     count(Call::kRecv);
     return active_->receive(fd, bytes);
@@ -140,6 +155,10 @@ void MemoryKernel::install_transfer() noexcept {
     *value = 0;
     return 0;
   };
+  sys.setsockopt = [](int, int, int, const void*, socklen_t) noexcept {
+    count(Call::kOther);
+    return 0;
+  };
   sys.unread_bytes = [](int fd) noexcept {
     count(Call::kOther);
     return static_cast<int>(active_->files_[static_cast<size_t>(fd)].unread_bytes);
@@ -147,29 +166,6 @@ void MemoryKernel::install_transfer() noexcept {
   sys.unsent_bytes = [](int) noexcept {
     count(Call::kOther);
     return 0;
-  };
-}
-
-void MemoryKernel::install_queue() noexcept {
-  sys.open_null = []() noexcept { return active_->open(); };
-  sys.epoll_create = []() noexcept { return active_->open(); };
-  sys.eventfd = []() noexcept { return active_->open(); };
-  sys.epoll_ctl = [](int, int, int fd, epoll_event* event) noexcept {
-    count(Call::kEpollCtl);
-    active_->files_[static_cast<size_t>(fd)].token = event->data.u64;
-    return 0;
-  };
-  sys.epoll_wait = [](int, epoll_event* events, int capacity, int) noexcept {
-    count(Call::kEpollWait);
-    return active_->collect(events, capacity);
-  };
-  sys.monotonic_ns = []() noexcept {
-    count(Call::kClock);
-    return active_->now_ns_;
-  };
-  sys.epoch_ns = []() noexcept {
-    count(Call::kClock);
-    return active_->now_ns_;
   };
 }
 

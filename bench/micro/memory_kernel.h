@@ -43,10 +43,10 @@ class MemoryKernel {
   };
 
   static void count(Call call) noexcept { active_->calls_[static_cast<size_t>(call)]++; }
-  static void install() noexcept;
-  static void install_sockets() noexcept;
-  static void install_transfer() noexcept;
-  static void install_queue() noexcept;
+  // The table of system calls, by what they are about.
+  static void install_poller() noexcept;
+  static void install_opening() noexcept;
+  static void install_traffic() noexcept;
   int open() noexcept;
   void raise_edge(int fd, uint32_t bits) noexcept;
   int collect(epoll_event* events, int capacity) noexcept;

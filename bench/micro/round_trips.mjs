@@ -27,7 +27,7 @@ const echoWithDeadline = {
   },
 }
 
-/** @type {Task} */
+/** @param {Conn} conn */
 async function echoTask(conn) {
   const buffer = new Uint8Array(READ_BYTES)
   for (;;) {
@@ -37,7 +37,7 @@ async function echoTask(conn) {
   }
 }
 
-/** @type {Task} */
+/** @param {Conn} conn */
 async function echoIterating(conn) {
   for await (const chunk of conn) conn.write(chunk)
 }

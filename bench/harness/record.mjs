@@ -1,0 +1,90 @@
+// @ts-check
+// A run as a file: everything that the tables and the report are made from.
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import path from 'node:path'
+import { stripVTControlCharacters } from 'node:util'
+
+/** @import { Counted, Failure, Measured } from './campaign.mjs' */
+/** @import { Commit, Machine } from './machine.mjs' */
+/** @import { Absence } from './plan.mjs' */
+/** @import { ServerName } from './servers.mjs' */
+
+export const FORMAT = 1
+
+/**
+ * @typedef {object} RunRecord
+ * @property {number} format  FORMAT, or what wrote it was another version of this program
+ * @property {string} date
+ * @property {Commit} commit
+ * @property {Machine} machine
+ * @property {Record<string, string>} versions  of the peers and tools that were there
+ * @property {{ trials: number, seconds: number, warmup: number, quick: boolean }} settings
+ * @property {number} tookSeconds
+ * @property {string[]} skipped   a line for each server or pass that could not take part
+ * @property {Absence[]} absent   servers that cannot take part in a load
+ * @property {Failure[]} failures
+ * @property {Measured[]} loads
+ * @property {{ server: ServerName, bytes: number[] }[]} memory
+ * @property {Counted[]} syscalls
+ */
+
+/**
+ * @param {string} file
+ * @param {RunRecord} record
+ */
+export function writeRecord(file, record) {
+  mkdirSync(path.dirname(file), { recursive: true })
+  writeFileSync(file, `${layOut(record)}\n`)
+}
+
+/** A line for each trial, so that the file can be read, and a difference of two of them, too. @param {RunRecord} record */
+function layOut(record) {
+  const trials = /** @type {string[]} */ ([])
+  const text = JSON.stringify(
+    record,
+    (key, value) => {
+      if (key !== 'trials' || !Array.isArray(value)) return value
+      return value.map((trial) => `@${trials.push(JSON.stringify(trial)) - 1}@`)
+    },
+    1,
+  )
+  return text.replace(/"@(\d+)@"/g, (_, index) => trials[Number(index)])
+}
+
+/**
+ * @param {string} file
+ * @returns {RunRecord}
+ */
+export function readRecord(file) {
+  const record = parse(file)
+  if (record?.format !== FORMAT) throw new Error(`${file} is not a result of this benchmark (format ${FORMAT})`)
+  return record
+}
+
+/** @param {string} file */
+function parse(file) {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8'))
+  } catch (error) {
+    throw new Error(`${file} cannot be read: ${error instanceof Error ? error.message : error}`)
+  }
+}
+
+/**
+ * What a program said, without its colours and without where the clone lies here: results are published.
+ * @param {string} text
+ * @param {string} root of the clone
+ */
+export function portable(text, root) {
+  return stripVTControlCharacters(text).replaceAll(`file://${root}`, '').replaceAll(root, '')
+}
+
+/**
+ * Where a run is written unless the command line says something else.
+ * @param {string} root
+ * @param {Date} date
+ */
+export function resultFile(root, date) {
+  const stamp = date.toISOString().slice(0, 16).replace(':', '')
+  return path.join(root, 'bench/results', `${stamp}.json`)
+}

@@ -1,0 +1,262 @@
+// @ts-check
+// docs/benchmarks.md and its charts, from the file of one run. Nothing in it is written by hand.
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import path from 'node:path'
+import { noCharts, svgOf } from './charts.mjs'
+import { judge } from './goals.mjs'
+import { lossesIn } from './losses.mjs'
+import { describeCommit, describeMachine } from './machine.mjs'
+import { TRIALS } from './options.mjs'
+import { groupTitles, picturesOf } from './pictures.mjs'
+import { scenarioNamed, titleOf } from './scenarios.mjs'
+import { EDGEWIRE, FLOOR, NET } from './servers.mjs'
+import { spread } from './stats.mjs'
+import { ratiosTo, ratioText } from './summary.mjs'
+import { commonest, digits, whole } from './tables.mjs'
+
+/** @import { Measured } from './campaign.mjs' */
+/** @import { Loss } from './losses.mjs' */
+/** @import { Picture } from './pictures.mjs' */
+/** @import { RunRecord } from './record.mjs' */
+/** @import { Group } from './scenarios.mjs' */
+
+/**
+ * @param {RunRecord} record
+ * @param {string} root of the clone
+ * @returns {Promise<string[]>} the files that were written
+ */
+export async function writeReport(record, root) {
+  const problem = noCharts()
+  if (problem !== undefined) throw new Error(problem)
+  const folder = path.join(root, 'docs/benchmarks')
+  mkdirSync(folder, { recursive: true })
+  for (const old of readdirSync(folder).filter((name) => name.endsWith('.svg'))) rmSync(path.join(folder, old))
+  const pictures = picturesOf(record)
+  const written = pictures.map(({ file, chart }) => {
+    const target = path.join(folder, file)
+    writeFileSync(target, svgOf(chart))
+    return target
+  })
+  const page = path.join(root, 'docs/benchmarks.md')
+  writeFileSync(page, pageOf(record, pictures))
+  return [page, ...written]
+}
+
+/**
+ * @param {RunRecord} record
+ * @param {Picture[]} pictures
+ * @returns {string} Markdown
+ */
+export function pageOf(record, pictures) {
+  const picture = (/** @type {string} */ file) => {
+    const found = pictures.find((each) => each.file === file)
+    return found === undefined ? [] : [`![${found.chart.title}](benchmarks/${file})`]
+  }
+  const groups = /** @type {[Exclude<Group, 'latency'>, string][]} */ (Object.entries(groupTitles))
+  const sections = [
+    introduction(record),
+    goalSection(record),
+    lossSection(record),
+    ...groups.map(([group, title]) =>
+      loadSection(record, group, `CPU time: ${title.toLowerCase()}`, picture(`cpu-${group}.svg`)),
+    ),
+    latencySection(record, picture('latency.svg')),
+    memorySection(record, picture('memory.svg')),
+    callSection(record),
+    gaps(record),
+  ]
+  return `${sections
+    .filter((lines) => lines.length > 0)
+    .map((lines) => lines.join('\n\n'))
+    .join('\n\n')}\n`
+}
+
+/** @param {RunRecord} record */
+function introduction({ date, commit, machine, versions, settings, tookSeconds }) {
+  const found = Object.entries(versions).map(([name, version]) => `${name} ${version}`)
+  return [
+    '# Benchmarks',
+    'One run of `npm run bench`, as a page. `npm run bench -- --report FILE` has made it from the file of that run; edit ' +
+      'the program, not this. What is measured, and how: [bench/README.md](../bench/README.md).',
+    [
+      `- **Machine**: ${describeMachine(machine)}`,
+      `- **Versions**: edgewire ${describeCommit(commit)}; ${found.join(', ')}`,
+      `- **Run**: ${date.slice(0, 10)}, ${settings.trials} trials of ${settings.seconds} s each after ${settings.warmup} s ` +
+        `of warm-up, ${Math.round(tookSeconds / 60)} minutes${settings.quick ? '; a quick run, with fewer loads and trials' : ''}`,
+    ].join('\n'),
+    ...(settings.trials < TRIALS
+      ? [
+          `**A short run**: fewer than ${TRIALS} rounds do not reach the confidence that the intervals are meant to have.`,
+        ]
+      : []),
+    'A ratio is the median of the ratios within the rounds, in which all servers run seconds apart. Where the spread ' +
+      'swallows it, it is not shown: `~` stands before the range in which it lies, `same` means that it is within 5% of 1. ' +
+      'Absolute times belong to this machine on this day; the ratios are what carries over.',
+  ]
+}
+
+/** @param {RunRecord} record */
+function goalSection(record) {
+  const outcomes = judge(record)
+  const count = (/** @type {string} */ verdict) => outcomes.filter((outcome) => outcome.verdict === verdict).length
+  const rows = outcomes.flatMap(({ load, verdict, drivers }) =>
+    drivers.flatMap(({ server, findings }, driver) =>
+      findings.map((finding, i) => [
+        driver === 0 && i === 0 ? load : '',
+        driver === 0 && i === 0 ? `**${verdict}**` : '',
+        i === 0 ? (server === EDGEWIRE ? 'default' : server.replace(`${EDGEWIRE}-`, '')) : '',
+        finding.text,
+        finding.measured,
+        finding.verdict,
+      ]),
+    ),
+  )
+  const unmeasured = count('not measured') > 0 ? `, ${count('not measured')} not measured` : ''
+  return [
+    '## Goals',
+    `${count('met')} met, ${count('missed')} missed, ${count('not decided')} not decided${unmeasured}. A goal is met when ` +
+      'the whole interval of every one of its ratios keeps its bound, missed when one lies beyond it, and not decided when ' +
+      'the spread leaves both open; it holds if it holds under the better driver. Unless something else is named, the ratio ' +
+      'is that of the server CPU time per message.',
+    table(['load', 'goal', 'driver', 'bound', 'measured', 'verdict'], rows),
+  ]
+}
+
+/** @param {RunRecord} record */
+function lossSection(record) {
+  const { peers, floor, undecided, compared } = lossesIn(record)
+  const rows = (/** @type {Loss[]} */ losses) =>
+    losses.map(({ load, server, points }) => [load, server, points.join(', ')])
+  return [
+    '## Where edgewire loses',
+    `All ${compared} comparisons of edgewire (its default driver, with handlers) with another server are looked at here; ` +
+      `in ${undecided} of them the spread decides nothing. A factor is edgewire’s value divided by the other’s. In closed ` +
+      'loops a slow server is asked less, so latencies there belong to different rates.',
+    peers.length === 0
+      ? 'No peer is ahead of it by more than the spread in this run.'
+      : table(['load', 'behind', 'in'], rows(peers)),
+    ...(floor.length === 0
+      ? []
+      : [
+          'And against the bare C loop, which does nothing but this one job:',
+          table(['load', 'behind', 'in'], rows(floor)),
+        ]),
+  ]
+}
+
+/**
+ * @param {RunRecord} record
+ * @param {Group} group
+ * @param {string} title
+ * @param {string[]} picture
+ */
+function loadSection({ loads }, group, title, picture) {
+  const inGroup = loads.filter(({ scenario }) => scenario.group === group)
+  if (inGroup.length === 0) return []
+  const head = ['load', 'server', 'CPU µs', 'to floor', 'to net', 'a second', 'p50 µs', 'p99 µs', 'switches']
+  return [`## ${title}`, ...picture, table(head, inGroup.flatMap(loadRows), 2)]
+}
+
+/** @param {Measured} load */
+function loadRows(load) {
+  const unit = load.scenario.unit === 'message' ? '' : ` (a message: ${load.scenario.unit})`
+  return load.servers.map(({ server, trials }, i) => {
+    const to = (/** @type {string} */ other) => {
+      const found = ratiosTo(load, server.name, other)?.cpuUsPerMessage
+      return found === undefined ? '' : ratioText(found)
+    }
+    const middle = (/** @type {number[]} */ values) => spread(values).median
+    const switches = trials.every(({ contextSwitches }) => contextSwitches !== undefined)
+      ? middle(trials.map(({ contextSwitches = 0, messages }) => contextSwitches / messages)).toFixed(3)
+      : ''
+    return [
+      i === 0 ? `${titleOf(load.scenario)}${unit}` : '',
+      server.label,
+      withSpread(trials.map(({ cpuUsPerMessage }) => cpuUsPerMessage)),
+      to(FLOOR),
+      to(NET),
+      whole(middle(trials.map(({ messagesPerSecond }) => messagesPerSecond))),
+      digits(middle(trials.map(({ p50Us }) => p50Us))),
+      digits(middle(trials.map(({ p99Us }) => p99Us))),
+      switches,
+    ]
+  })
+}
+
+/**
+ * @param {RunRecord} record
+ * @param {string[]} picture
+ */
+function latencySection({ loads }, picture) {
+  const load = loads.find(({ scenario }) => scenario.group === 'latency')
+  if (load === undefined) return []
+  const metrics = /** @type {const} */ (['p50Us', 'p99Us', 'p999Us', 'cpuUsPerMessage'])
+  const rows = load.servers.map(({ server, trials }) => [
+    server.label,
+    ...metrics.map((metric) => withSpread(trials.map((trial) => trial[metric]))),
+    whole(trials.reduce((sum, { missed = 0 }) => sum + missed, 0)),
+  ])
+  const peak = load.scenario.atPeak
+  return [
+    '## Latency at a fixed rate',
+    ...picture,
+    `Open loop: ${whole(load.rate ?? 0)} messages a second are due at fixed instants whatever the server does, which is ` +
+      `${whole((peak?.share ?? 1) * 100)}% of what net.Server moves at most in a closed loop in this run. A latency counts ` +
+      'from the instant at which its message was due. Missed: not answered by the end.',
+    table(['server', 'p50 µs', 'p99 µs', 'p99.9 µs', 'CPU µs', 'missed'], rows, 1),
+  ]
+}
+
+/**
+ * @param {RunRecord} record
+ * @param {string[]} picture
+ */
+function memorySection({ memory }, picture) {
+  if (memory.length === 0) return []
+  const rows = memory.map(({ server, bytes }) => [server.label, withSpread(bytes)])
+  return ['## Memory of idle connections', ...picture, table(['server', 'bytes each'], rows, 1)]
+}
+
+/** @param {RunRecord} record */
+function callSection({ syscalls }) {
+  if (syscalls.length === 0) return []
+  const rows = syscalls.map(({ scenario, server, calls }, i) => [
+    syscalls[i - 1]?.scenario === scenario ? '' : titleOf(scenarioNamed(scenario) ?? { title: scenario }),
+    server.label,
+    digits(calls.all),
+    commonest(calls.byName),
+  ])
+  return [
+    '## System calls per message',
+    'Counted by strace in a pass of its own, in which the server is so slow that more messages wait for it at a time: what ' +
+      'is paid once for many of them (waiting for events above all) shows less than it does at full speed.',
+    table(['load', 'server', 'calls', 'of which'], rows),
+  ]
+}
+
+/** @param {RunRecord} record */
+function gaps({ skipped, absent, failures }) {
+  const lines = [
+    ...skipped.map((line) => `- Skipped: ${line}.`),
+    ...absent.map(({ scenario, server, reason }) => `- ${scenario} without ${server}: ${reason}.`),
+    ...failures.map(({ scenario, server, reason }) => `- ${server} failed in ${scenario}: ${reason.split('\n')[0]}`),
+  ]
+  return lines.length === 0 ? [] : ['## What is not in it', lines.join('\n')]
+}
+
+/** @param {number[]} values */
+function withSpread(values) {
+  const { median, min, max } = spread(values)
+  return `${digits(median)} (${digits(min)}..${digits(max)})`
+}
+
+/**
+ * @param {string[]} head
+ * @param {string[][]} rows
+ * @param {number} [texts] columns that are text; all if there is no such number
+ */
+function table(head, rows, texts = head.length) {
+  const line = (/** @type {string[]} */ cells) => `| ${cells.join(' | ')} |`
+  const rule = head.map((_, column) => (column < texts ? '---' : '--:'))
+  return [line(head), `|${rule.join('|')}|`, ...rows.map(line)].join('\n')
+}

@@ -1,0 +1,81 @@
+// The order of all trials, and what becomes of a server that fails. No server runs: a trial is a function here.
+
+import { expect, test } from 'vitest'
+import { type Campaign, type Failure, measureLoads } from '../../bench/harness/campaign.mjs'
+import { PEAK_ROUNDS } from '../../bench/harness/plan.mjs'
+import { scenarioNamed } from '../../bench/harness/scenarios.mjs'
+import type { Server } from '../../bench/harness/servers.mjs'
+import { trial } from './results.ts'
+
+const server = (name: string): Server => ({ name, label: name, command: () => [] })
+const scenario = (name: string) => scenarioNamed(name) ?? expect.unreachable(`no scenario ${name}`)
+const [a, b, c] = ['a', 'b', 'c'].map(server) as [Server, Server, Server]
+const settings = { bin: 'bin', seconds: 1, warmup: 0.5 }
+
+type Trial = NonNullable<Campaign['trial']>
+type Seen = { server: string; load: string[]; app: string }
+
+/** Runs a campaign whose trials take `cpu` microseconds a message, or throw. */
+async function campaign(groups: Campaign['groups'], more: Partial<Campaign> = {}, cpu = (_: Seen): number => 10) {
+  const seen: Seen[] = []
+  const attempt: Trial = async ({ name }, { app, load }) => {
+    const at = { server: name, load, app }
+    seen.push(at)
+    return trial(cpu(at))
+  }
+  const measured = await measureLoads({ groups, rounds: 3, settings, trial: attempt, onStep: () => {}, ...more })
+  return { seen, measured }
+}
+
+test('every round begins with another server', async () => {
+  const { seen } = await campaign([[{ scenario: scenario('64b-64'), servers: [a, b, c] }]])
+  expect(seen.map((at) => at.server).join('')).toBe('abcbcacab')
+})
+
+test('loads that are compared with each other are measured side by side', async () => {
+  const group = ['64b-64', 'deadline'].map((name) => ({ scenario: scenario(name), servers: [a, b] }))
+  const { seen } = await campaign([group], { rounds: 1 })
+  expect(seen.map((at) => `${at.server} ${at.app}`)).toEqual(['a echo', 'a deadline', 'b echo', 'b deadline'])
+})
+
+test('a server that fails is left out of that load alone, with what it had measured before', async () => {
+  const failures: Failure[] = []
+  const groups = ['64b-64', 'churn'].map((name) => [{ scenario: scenario(name), servers: [a, b] }])
+  let count = 0
+  const cpu = (at: Seen) => {
+    if (at.server === 'b' && !at.load.includes('churn') && ++count === 2) throw new Error('it crashed')
+    return 10
+  }
+  const { measured, seen } = await campaign(groups, { onFailure: (failure) => failures.push(failure) }, cpu)
+  expect(failures).toEqual([{ scenario: '64b-64', server: 'b', round: 1, reason: 'it crashed' }])
+  expect(measured.map(({ servers }) => servers.map((each) => each.server.name))).toEqual([['a'], ['a', 'b']])
+  expect(measured[0].servers[0].trials).toHaveLength(3)
+  expect(seen).toHaveLength(3 + 2 + 6)
+})
+
+test('a failure fails the run where nobody is told of it', async () => {
+  const groups = [[{ scenario: scenario('churn'), servers: [a] }]]
+  const crash = () => {
+    throw new Error('it crashed')
+  }
+  await expect(campaign(groups, {}, crash)).rejects.toThrow('connect, echo, close on a, round 1: it crashed')
+})
+
+test('an open loop runs at a share of the peak that was measured before it', async () => {
+  const net = server('net')
+  const peaks = [10, 20, 40]
+  const cpu = ({ load }: Seen) => (load.includes('--rate') ? 1 : (peaks.shift() ?? expect.unreachable()))
+  const { seen, measured } = await campaign([[{ scenario: scenario('rate'), servers: [a] }]], { rated: [net] }, cpu)
+  expect(seen.slice(0, PEAK_ROUNDS).map((at) => at.server)).toEqual(['net', 'net', 'net'])
+  expect(measured[0].rate).toBe(25_000) // half of the median of 100,000, 50,000 and 25,000
+  for (const { server: name, load } of seen.slice(PEAK_ROUNDS)) {
+    expect(name).toBe('a')
+    expect(load.slice(-2)).toEqual(['--rate', '25000'])
+  }
+})
+
+test('when the time is up, later rounds are left out, never the first', async () => {
+  const groups = ['64b-64', 'churn'].map((name) => [{ scenario: scenario(name), servers: [a, b] }])
+  const { measured } = await campaign(groups, { budgetMs: -1 })
+  expect(measured.map(({ servers }) => servers[0].trials.length)).toEqual([1, 1])
+})

@@ -1,0 +1,221 @@
+// From the file of a run to its report: goals, losses, the page, the pictures.
+
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import type { Measured } from '../../bench/harness/campaign.mjs'
+import { noCharts, svgOf } from '../../bench/harness/charts.mjs'
+import { goals, judge } from '../../bench/harness/goals.mjs'
+import { lossesIn } from '../../bench/harness/losses.mjs'
+import { picturesOf } from '../../bench/harness/pictures.mjs'
+import { portable, readRecord, writeRecord } from '../../bench/harness/record.mjs'
+import { pageOf } from '../../bench/harness/report.mjs'
+import { scenarios } from '../../bench/harness/scenarios.mjs'
+import { load, named, record } from './results.ts'
+
+const steady = (value: number) => [value, value * 1.01, value * 0.99, value, value * 1.005]
+const outcome = (
+  loads: Measured[],
+  text: string,
+  memory = [] as { server: { name: string; label: string }; bytes: number[] }[],
+) => judge({ loads, memory }).find((each) => each.load.includes(text))
+
+function scratch(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'edgewire-bench-'))
+  onTestFinished(() => rmSync(folder, { recursive: true }))
+  return folder
+}
+
+describe('a goal', () => {
+  const fanout = (edgewire: number[]) => [load('fanout-1000', { net: [10, 10, 10, 10, 10], edgewire })]
+
+  test('is met when the whole interval keeps the bound', () => {
+    expect(outcome(fanout([3, 3.1, 3.2, 3.9, 4]), 'fan-out')).toMatchObject({ verdict: 'met' })
+  })
+
+  test('is not decided when the interval contains the bound', () => {
+    expect(outcome(fanout([3, 3.1, 3.2, 3.9, 4.1]), 'fan-out')).toMatchObject({ verdict: 'not decided' })
+  })
+
+  test('is missed when the whole interval is beyond it', () => {
+    expect(outcome(fanout([4.1, 4.2, 4.2, 4.3, 4.4]), 'fan-out')).toMatchObject({ verdict: 'missed' })
+  })
+
+  test('is not decided by a single round', () => {
+    const loads = [load('fanout-1000', { net: [10], edgewire: [1] })]
+    expect(outcome(loads, 'fan-out')?.verdict).toBe('not decided')
+  })
+
+  test('needs all of its bounds', () => {
+    const cpu = { floor: steady(5), edgewire: steady(5.2), go: steady(9) }
+    expect(outcome([load('64b-64', { ...cpu, bun: steady(8) })], '1 in flight')?.verdict).toBe('met')
+    expect(outcome([load('64b-64', { ...cpu, bun: steady(4) })], '1 in flight')?.verdict).toBe('missed')
+    expect(outcome([load('64b-64', cpu)], '1 in flight')?.verdict).toBe('not measured')
+  })
+
+  test('holds if it holds under the better driver', () => {
+    const loads = [load('fanout-1000', { net: steady(10), edgewire: steady(6), 'edgewire-prepare': steady(3) })]
+    const found = outcome(loads, 'fan-out')
+    expect(found?.verdict).toBe('met')
+    expect(found?.drivers.map(({ verdict }) => verdict)).toEqual(['missed', 'met'])
+  })
+
+  test('compares a load with another one of the same server', () => {
+    const loads = [load('64b-64', { edgewire: steady(5) }), load('deadline', { edgewire: steady(6) })]
+    expect(outcome(loads, 'deadline')?.verdict).toBe('missed')
+  })
+
+  test('counts the bytes of an idle connection', () => {
+    const memory = (bytes: number[]) => [{ server: named('edgewire'), bytes }]
+    expect(outcome([], 'idle', memory([390, 395, 400]))?.verdict).toBe('met')
+    expect(outcome([], 'idle', memory([390, 395, 401]))?.verdict).toBe('not decided')
+    expect(outcome([], 'idle', memory([410, 420, 430]))?.verdict).toBe('missed')
+  })
+
+  test('is about loads that exist', () => {
+    const known = scenarios.map(({ name }) => name)
+    for (const { scenario, toLoad = scenario } of goals.flatMap(({ bounds }) => bounds)) {
+      expect(known).toEqual(expect.arrayContaining([scenario, toLoad]))
+    }
+  })
+})
+
+describe('where edgewire loses', () => {
+  test('is every load and metric in which another is ahead by more than the spread', () => {
+    const loads = [
+      load('64b-64', { floor: steady(5), net: steady(12), edgewire: steady(6), bun: steady(4) }),
+      load('churn', { net: [3, 9, 3, 9, 3], edgewire: [6, 6, 6, 6, 6] }),
+    ]
+    const { peers, floor, undecided } = lossesIn({ loads, memory: [] })
+    expect(peers).toHaveLength(1)
+    expect(peers[0]).toMatchObject({ load: '64 B x 64 conns', server: 'Bun.listen' })
+    expect(peers[0].points.join()).toMatch(/CPU per message x1\.50,messages a second x0\.67,p50 x1\.50,p99 x1\.50/)
+    expect(floor.map(({ server }) => server)).toEqual(['C floor'])
+    expect(undecided).toBe(4)
+  })
+
+  test('does not count the rate of an open loop', () => {
+    const rated = { ...load('rate', { bun: steady(4), edgewire: steady(5) }), rate: 1000 }
+    expect(lossesIn({ loads: [rated], memory: [] }).peers[0].points.join()).not.toContain('a second')
+  })
+
+  test('counts memory', () => {
+    const memory = [
+      { server: named('edgewire'), bytes: [500, 510, 520] },
+      { server: named('bun'), bytes: [300, 310, 320] },
+    ]
+    expect(lossesIn({ loads: [], memory }).peers).toEqual([
+      { load: 'idle connection', server: 'Bun.listen', points: [expect.stringContaining('bytes each')] },
+    ])
+  })
+})
+
+const full = record(
+  [
+    load(
+      '64b-64',
+      { floor: steady(5), net: steady(12), edgewire: steady(5.5), bun: [4, 9, 4, 9, 5] },
+      { contextSwitches: 10 },
+    ),
+    { ...load('rate', { net: steady(9), edgewire: steady(5) }, { missed: 0 }), rate: 50_000 },
+  ],
+  {
+    skipped: ['go: the Go server is not installed'],
+    failures: [{ scenario: 'churn', server: 'deno', round: 1, reason: 'it crashed\nwith a stack' }],
+    memory: [{ server: named('edgewire'), bytes: [500, 510, 520] }],
+    syscalls: [
+      { scenario: '64b-64', server: named('edgewire'), calls: { all: 2.05, byName: { recvfrom: 1, sendto: 1 } } },
+    ],
+  },
+)
+
+describe('the page', () => {
+  const page = pageOf(full, picturesOf(full))
+
+  test('says what ran, and where', () => {
+    expect(page).toContain('edgewire 0123456789ab with uncommitted changes; Node 20.19.0, Bun 1.4.5')
+    expect(page).toContain('2026-01-02, 5 trials of 1 s each')
+    expect(page).toContain('A CPU, 2 cores')
+  })
+
+  test('shows every goal', () => {
+    for (const { load: text } of goals) expect(page).toContain(`| ${text} |`)
+    expect(page).toMatch(/\| idle connection \| \*\*missed\*\* \|/)
+  })
+
+  test('refuses the ratio that the spread swallows', () => {
+    const line = page.split('\n').find((text) => text.includes('Bun.listen'))
+    expect(line).toContain('~ 0.80..1.80')
+    expect(line).not.toMatch(/x\d/)
+  })
+
+  test('says where edgewire loses, what was skipped and what failed', () => {
+    expect(page).toContain('## Where edgewire loses')
+    expect(page).toMatch(/\| 64 B x 64 conns \| C floor \| CPU per message x1\.10/)
+    expect(page).toContain('- Skipped: go: the Go server is not installed.')
+    expect(page).toContain('- deno failed in churn: it crashed')
+    expect(page).not.toContain('with a stack')
+  })
+
+  test('links the pictures that there are, and no others', () => {
+    const linked = [...page.matchAll(/\(benchmarks\/([\w-]+\.svg)\)/g)].map(([, file]) => file)
+    expect(linked.sort()).toEqual(['cpu-echo.svg', 'latency.svg', 'memory.svg'])
+  })
+
+  test('has tables whose rows are as long as their heads', () => {
+    const tables = page.split('\n\n').filter((block) => block.startsWith('|'))
+    expect(tables.length).toBeGreaterThan(4)
+    for (const table of tables) {
+      expect(
+        new Set(
+          table
+            .trim()
+            .split('\n')
+            .map((line) => line.split('|').length),
+        ).size,
+        table,
+      ).toBe(1)
+    }
+  })
+})
+
+test.skipIf(noCharts() !== undefined)('a chart is SVG on white, with the values as text', () => {
+  for (const { chart } of picturesOf(full)) {
+    const svg = svgOf(chart)
+    expect(svg).toMatch(/^<svg /)
+    expect(svg).toContain('fill="#ffffff"')
+    for (const { bars } of chart.panels)
+      for (const { text, label } of bars) {
+        expect(svg).toContain(`>${text}</text>`)
+        expect(svg).toContain(`>${label}</text>`)
+      }
+  }
+})
+
+describe('the file of a run', () => {
+  test('is read as it was written, a trial a line', () => {
+    const file = join(scratch(), 'deep', 'run.json')
+    writeRecord(file, full)
+    expect(readRecord(file)).toEqual(JSON.parse(JSON.stringify(full)))
+  })
+
+  test.each([
+    ['{"format": 0}', 'not a result of this benchmark'],
+    ['null', 'not a result of this benchmark'],
+    ['[', 'cannot be read'],
+  ])('%s is refused', (text, reason) => {
+    const file = join(scratch(), 'run.json')
+    writeFileSync(file, text)
+    expect(() => readRecord(file)).toThrow(reason)
+  })
+
+  test('says nothing about where it was made', () => {
+    const said = 'Module not found "\u001b[1mfile:///clone/bench/a.mjs\u001b[0m" from /clone/bench/b.mjs'
+    expect(portable(said, '/clone/')).toBe('Module not found "bench/a.mjs" from bench/b.mjs')
+  })
+
+  test('that is missing is refused', () => {
+    expect(() => readRecord(join(scratch(), 'none.json'))).toThrow('cannot be read')
+  })
+})
