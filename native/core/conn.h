@@ -64,7 +64,7 @@ struct Conn {
   bool hangup_told = false;           // kOweHangup has been raised once
   int16_t closed_errno = 0;           // as closed_op
   uint32_t out_chunk_bytes = 0;       // those of out_bytes that lie in the pool's chunks
-  uint32_t listener = kNoIndex;       // valid until kFree; kNoIndex: dialed
+  uint32_t listener = kNoIndex;       // kNoIndex: dialed; in kFree: ConnTable's link to the next free one
   uint32_t low_water_bytes = 0;       // drain is owed when the queue falls to this
   uint32_t command_first = kNoIndex;  // this batch's write commands: ring slots, linked by Reactor::command_next_
   uint32_t command_last = kNoIndex;

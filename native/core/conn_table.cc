@@ -1,31 +1,40 @@
 #include "core/conn_table.h"
 
-#include <algorithm>
+#include <cstdlib>
+#include <new>
+#include <type_traits>
 
 #include "core/check.h"
 
 namespace edgewire {
 
+// realloc(3) moves them.
+static_assert(std::is_trivially_copyable_v<Conn> && std::is_trivially_destructible_v<Conn>);
+
+ConnTable::~ConnTable() { std::free(conns_); }
+
 bool ConnTable::grow() noexcept {
-  uint32_t old_rows = rows();
-  uint32_t step = old_rows < kRowsToDouble ? std::max(old_rows, kRowsAtStart) : old_rows / 4;
-  uint32_t new_rows = old_rows + step;
-  if (new_rows > kRowsMax) return false;
-  if (!source_.grow_rows(new_rows, &doubles_, &words_)) return false;
-  conns_.reserve(new_rows);  // exactly: resize() alone may take twice as much
-  conns_.resize(new_rows);
-  free_.reserve(new_rows);
-  for (uint32_t index = new_rows; index-- > old_rows;) free_.push_back(index);
+  uint32_t capacity = capacity_ == 0 ? kRowsAtStart : capacity_ * 2;
+  if (capacity > kRowsMax || !source_.grow_rows(capacity, &doubles_, &words_)) return false;
+  void* memory = std::realloc(conns_, size_t{capacity} * sizeof(Conn));
+  if (memory == nullptr) return false;
+  conns_ = static_cast<Conn*>(memory);
+  capacity_ = capacity;
   return true;
 }
 
 uint32_t ConnTable::allocate() noexcept {
-  if (free_.empty() && !grow()) return kNoIndex;
-  uint32_t index = free_.back();
-  free_.pop_back();
-  uint32_t generation = conns_[index].generation;
-  conns_[index] = Conn{};
-  conns_[index].generation = generation;
+  uint32_t index = free_head_;
+  uint32_t generation = 0;
+  if (index != kNoIndex) {
+    free_head_ = conns_[index].listener;
+    generation = conns_[index].generation;
+  } else {
+    if (rows_ == capacity_ && !grow()) return kNoIndex;
+    index = rows_++;
+  }
+  Conn* conn = new (&conns_[index]) Conn{};
+  conn->generation = generation;
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   double* doubles = row(index);
   doubles[abi::kRowReadDeadline] = kInfinity;
@@ -48,7 +57,8 @@ void ConnTable::free(uint32_t index) noexcept {
   // A token with every bit set is the poller's own (Poller::kWakeToken): the generation never gets there, because an
   // index below kRowsMax leaves bits of the low half clear.
   conn.generation++;
-  free_.push_back(index);
+  conn.listener = free_head_;
+  free_head_ = index;
   in_use_--;
 }
 

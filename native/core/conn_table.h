@@ -2,13 +2,14 @@
 //
 // An index is handed out by allocate() and comes back with free(), which raises its generation: a poller event that
 // carries an old token {index, generation} finds nobody. Indices are reused last-in-first-out, so a busy server keeps
-// touching the same rows. Growth moves the rows (the host makes new ArrayBuffers and
-// copies), so pointers into them are good only until the next allocate().
+// touching the same rows. Growth moves the rows (the host makes new ArrayBuffers and copies), so pointers into them are
+// good only until the next allocate().
+//
+// Memory is asked for in large steps and used from its beginning: a page costs nothing until the first connection on it.
 #pragma once
 
 #include <cstdint>
 #include <limits>
-#include <vector>
 
 #include "abi.h"
 #include "core/conn.h"
@@ -25,13 +26,15 @@ class RowSource {
 
 class ConnTable {
  public:
-  static constexpr uint32_t kRowsAtStart = 1024;
-  // Up to here it doubles, from here it grows by a quarter: rows that nobody uses cost memory too.
-  static constexpr uint32_t kRowsToDouble = 8192;
+  // 16,384 rows are 2.4 MB of addresses; from there it doubles.
+  static constexpr uint32_t kRowsAtStart = 1u << 14;
   // The index must fit an int32 word and leave room for the listener bit of a token.
   static constexpr uint32_t kRowsMax = 1u << 24;
 
   explicit ConnTable(RowSource& source) : source_(source) {}
+  ~ConnTable();
+  ConnTable(const ConnTable&) = delete;
+  ConnTable& operator=(const ConnTable&) = delete;
 
   // A fresh connection in state kFree with cleared rows, or kNoIndex when there is no memory.
   uint32_t allocate() noexcept;
@@ -54,15 +57,19 @@ class ConnTable {
   double* row(uint32_t index) const noexcept { return doubles_ + size_t{index} * abi::kRowWords; }
   int32_t* interest(uint32_t index) const noexcept { return words_ + size_t{index} * abi::kInterestWords; }
 
-  uint32_t rows() const noexcept { return static_cast<uint32_t>(conns_.size()); }
+  // Every index that was ever handed out lies below it.
+  uint32_t rows() const noexcept { return rows_; }
+  uint32_t capacity() const noexcept { return capacity_; }
   uint32_t in_use() const noexcept { return in_use_; }
 
  private:
   bool grow() noexcept;
 
   RowSource& source_;
-  std::vector<Conn> conns_;
-  std::vector<uint32_t> free_;  // a stack
+  Conn* conns_ = nullptr;  // `rows_` of them are constructed
+  uint32_t rows_ = 0;
+  uint32_t capacity_ = 0;
+  uint32_t free_head_ = kNoIndex;  // a stack, linked by Conn::listener
   double* doubles_ = nullptr;
   int32_t* words_ = nullptr;
   uint32_t in_use_ = 0;

@@ -267,7 +267,7 @@ void Reactor::upkeep_phase() noexcept {
     last_trim_ms_ = now_ms_;
   }
   size_t capacity = ready_.capacity() + serving_.capacity() + starved_.capacity() + notify_.capacity() +
-                    dirty_.capacity() + fired_.capacity() + round_chunks_.capacity() + table_.rows() +
+                    dirty_.capacity() + fired_.capacity() + round_chunks_.capacity() + table_.capacity() +
                     queues_.capacity() + pool_.mapped_bytes();
   if (capacity > capacity_) metric(abi::kMetricGrowths)++;
   capacity_ = capacity;

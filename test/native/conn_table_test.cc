@@ -141,7 +141,8 @@ TEST(ConnTable, GrowthKeepsConnectionsAndRows) {
     tokens.push_back(table.token(index));
   }
   EXPECT_EQ(rows.growths, 4);
-  EXPECT_EQ(table.rows(), ConnTable::kRowsAtStart * 8);
+  EXPECT_EQ(table.rows(), kCount);
+  EXPECT_EQ(table.capacity(), ConnTable::kRowsAtStart * 8);
   for (uint32_t i = 0; i < kCount; ++i) {
     ASSERT_EQ(table.find_token(tokens[i]), &table.at(i));
     EXPECT_EQ(table.at(i).fd, static_cast<int>(i));
