@@ -88,11 +88,6 @@ bool Waiter::resume(double until_ms) noexcept {
   return true;
 }
 
-uint64_t Waiter::wakes() noexcept {
-  Lock lock(mutex_);
-  return wakes_;
-}
-
 void* Waiter::run_thread(void* self) noexcept {
   static_cast<Waiter*>(self)->run();
   return nullptr;
@@ -113,7 +108,6 @@ void Waiter::run() noexcept {
     if (stopping_ || (count == 0 && monotonic_ms() < until_ms_)) continue;
     count_ = std::max(count, 0);
     state_ = State::kParked;
-    wakes_++;
     pthread_mutex_unlock(&mutex_);
     wake_(context_);
     pthread_mutex_lock(&mutex_);

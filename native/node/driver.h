@@ -13,6 +13,7 @@
 
 #include "core/reactor.h"
 #include "node/uv_api.h"
+#include "node/uv_handles.h"
 
 namespace edgewire {
 
