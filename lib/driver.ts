@@ -54,7 +54,7 @@ const waiting = globalThis as { [key: symbol]: boolean | undefined }
 const PrepareRuns = Symbol.for('edgewire.driver.prepare')
 
 function claimThread(): void {
-  if (waiting[PrepareRuns]) throw unsupported('EDGEWIRE_DRIVER=prepare: another copy of edgewire in this thread has it')
+  if (waiting[PrepareRuns]) throw unsupported('this thread runs two copies of edgewire: EDGEWIRE_DRIVER=prepare allows one')
   waiting[PrepareRuns] = true
 }
 

@@ -100,6 +100,8 @@ class Reactor {
   // The driver's thread has woken the loop.
   void note_wake() noexcept { metric(abi::kMetricWakes)++; }
 
+  // How often JavaScript has been called.
+  double dispatches() const noexcept { return memory_.metrics[abi::kMetricDispatches]; }
   bool has_commands() const noexcept { return !commands_.empty(); }
   // Work is left that no event will announce: the driver gives another turn soon.
   bool wants_turn() const noexcept;

@@ -20,8 +20,8 @@
 //   anything at once     uv_backend_timeout, which is 0 for idle handles (an immediate is one), pending and closing ones,
 //                        after uv_stop, and when nothing alive is left
 //   what only an         prepare and check handles of other addons, immediates that are unref'd: they wait for nothing
-//   iteration serves     in particular. So after anything has happened we wait for kSettleMs at most, and without that
-//                        limit only when a whole iteration has passed in which nothing did
+//   iteration serves     in particular. So after anything has run we wait for kSettleMs at most, and without that limit
+//                        only when a whole iteration has passed in which nothing did
 // Neither side starves the other: libuv's queue is level-triggered in ours, so every look tells of it and ends our turns;
 // kTurnsPerIteration ends them as well; and each iteration looks at our poller, however busy libuv is.
 //
@@ -136,15 +136,17 @@ void PrepareDriver::before_poll() noexcept {
 }
 
 void PrepareDriver::take_turns() noexcept {
-  const bool settled = quiet_ && activity() == quiet_since_;
+  bool settled = quiet_ && activity() == quiet_since_;
   quiet_ = false;
   for (int turns = 0; turns < kTurnsPerIteration; turns++) {
-    const int events = setting_.reactor->wait(limit_ms(settled && turns == 0));
+    const int events = setting_.reactor->wait(limit_ms(settled));
     uv_.update_time(setting_.loop);
     const bool due = turn_is_due(events);
     if (due) {
+      const double dispatches = setting_.reactor->dispatches();
       setting_.run_turn(setting_.context, Look::kOffered);
       if (!running_) return;
+      settled = settled && setting_.reactor->dispatches() == dispatches;
       uv_.update_time(setting_.loop);
     }
     if (libuv_is_due()) return;

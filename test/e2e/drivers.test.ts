@@ -8,7 +8,9 @@ import { isNode } from './runtime.ts'
 const Rounds = 2000
 
 // Elsewhere there is no libuv that we could use.
-const drivers = isNode ? ['uv_poll', 'waiter', 'waiter-tsfn', ...(process.platform === 'linux' ? ['prepare'] : [])] : ['waiter-tsfn']
+const drivers = isNode
+  ? ['uv_poll', 'waiter', 'waiter-tsfn', ...(process.platform === 'linux' ? ['prepare'] : [])]
+  : ['waiter-tsfn']
 
 describe.each(drivers)('EDGEWIRE_DRIVER=%s', (driver) => {
   const inProcess = async (body: string) => {
