@@ -16,7 +16,8 @@
 //   not in it yet        uv_backend_timeout, which is 0 while watchers wait to be registered; uv__io_poll does that
 //                        first of all, and leaves no change unsubmitted where it makes them through io_uring
 //   a timer              uv_backend_timeout. It counts from the loop's own time, which we bring up to date after each wait,
-//                        so that timers started in a turn count from then, and after each turn, so that they end in time
+//                        so that timers started in a turn count from then. However long the turn has taken, the wait
+//                        behind it is short, and libuv then looks at the clock itself
 //   anything at once     uv_backend_timeout, which is 0 for idle handles (an immediate is one), pending and closing ones,
 //                        after uv_stop, and when nothing alive is left
 //   what only an         prepare and check handles of other addons, immediates that are unref'd: they wait for nothing
@@ -147,7 +148,6 @@ void PrepareDriver::take_turns() noexcept {
       setting_.run_turn(setting_.context, Look::kOffered);
       if (!running_) return;
       settled = settled && setting_.reactor->dispatches() == dispatches;
-      uv_.update_time(setting_.loop);
     }
     if (libuv_is_due()) return;
     if (due) continue;

@@ -23,6 +23,24 @@ const frame = `
     },
   })
   const conn = await dial({ host: '127.0.0.1', port: listener.port }, { data() {} })
+  // A client elsewhere, which sends later: nothing but edgewire hears of it.
+  const sender = new Worker(\`
+    const { parentPort, workerData } = require('node:worker_threads')
+    const socket = require('node:net').connect(workerData, '127.0.0.1')
+    parentPort.on('message', () => setTimeout(() => socket.write('x'), 20))
+  \`, { eval: true, execArgv: [], workerData: listener.port })
+  sender.unref()
+  operations['a message to edgewire'] = () => new Promise((resolve) => {
+    callbacks.push(resolve)
+    sender.postMessage('send')
+  })
+  operations['a deadline of edgewire'] = async () => {
+    const silent = await dial({ host: '127.0.0.1', port: listener.port })
+    silent.setReadDeadline(Date.now() + 20)
+    const code = await silent.read(new Uint8Array(1)).catch((error) => error.code)
+    if (code !== 'ERR_DEADLINE_EXCEEDED') throw new Error(code)
+    silent.abort()
+  }
   places['a handler of edgewire'] = (callback) => { callbacks.push(callback); conn.write('x') }
   const slow = []
   /** Runs the operation, started from the place; what the guard had to end is not over. */
@@ -37,8 +55,8 @@ const frame = `
     if (end === 'late') slow.push(operation + ' in ' + place)
   }
   const each = async () => {
-    for (const place of Object.keys(places)) {
-      for (const operation of Object.keys(operations)) {
+    for (const place in places) {
+      for (const operation in operations) {
         if (slow.length < 2) await perform(place, operation)
       }
     }
