@@ -39,6 +39,11 @@ export const servers = [
     label: 'edgewire (waiter)',
     command: () => ['/usr/bin/env', 'EDGEWIRE_DRIVER=waiter', ...edgewire('handlers')],
   },
+  {
+    name: 'edgewire-prepare',
+    label: 'edgewire (prepare)',
+    command: () => ['/usr/bin/env', 'EDGEWIRE_DRIVER=prepare', ...edgewire('handlers')],
+  },
 ]
 
 /** @param {string} style */
