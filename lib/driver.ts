@@ -54,7 +54,8 @@ const waiting = globalThis as { [key: symbol]: boolean | undefined }
 const PrepareRuns = Symbol.for('edgewire.driver.prepare')
 
 function claimThread(): void {
-  if (waiting[PrepareRuns]) throw unsupported('this thread runs two copies of edgewire: EDGEWIRE_DRIVER=prepare allows one')
+  if (waiting[PrepareRuns])
+    throw unsupported('this thread runs two copies of edgewire: EDGEWIRE_DRIVER=prepare allows one')
   waiting[PrepareRuns] = true
 }
 
