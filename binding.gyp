@@ -39,6 +39,7 @@
     ],
     'node_sources': [
       'native/node/binding.cc',
+      'native/node/driver_prepare.cc',
       'native/node/driver_uv_poll.cc',
       'native/node/driver_waiter.cc',
       'native/node/env.cc',

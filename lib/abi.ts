@@ -126,3 +126,4 @@ export const OpenNoDelay = 4
 export const DriverUvPoll = 0
 export const DriverWaiter = 1
 export const DriverWaiterTsfn = 2
+export const DriverPrepare = 3

@@ -30,7 +30,8 @@ export interface SharedMemory {
 
 export interface Binding {
   readonly abiVersion: number
-  open(hooks: Hooks, budgetBytes: number, debug: boolean, driver: number): SharedMemory | undefined
+  /** A number: -errno, this process cannot have the driver. */
+  open(hooks: Hooks, budgetBytes: number, debug: boolean, driver: number): SharedMemory | number | undefined
   flush(): void
   listen(kind: number, name: string, port: number, flags: number, backlog: number, lowWater: number): number
   dial(

@@ -7,8 +7,7 @@ import type { AsyncResource } from 'node:async_hooks'
 import { Buffer } from 'node:buffer'
 import * as abi from './abi.js'
 import { type Binding, binding, type Hooks } from './binding.js'
-import { type Driver, driverFromEnvironment, driverName, driverNumber } from './driver.js'
-import { NetError } from './errors.js'
+import { type Driver, driverFromEnvironment, driverName, driverNumber, refusal } from './driver.js'
 import { CopyLoopBytes, SlabViews } from './slab_views.js'
 
 /** A connection, as the loop sees it. */
@@ -102,13 +101,7 @@ export class Loop {
     this.hooks = { dispatch: () => this.dispatchBatch(), slabs: [], views: [] }
     this.slabs = new SlabViews(this.hooks.slabs, this.hooks.views)
     const shared = this.native.open(this.hooks, budgetBytes, debug, driverNumber(driver))
-    if (shared === undefined) {
-      throw new NetError(
-        'ERR_UNSUPPORTED_PLATFORM',
-        { op: 'configure' },
-        'this thread runs two copies of edgewire over one addon, or its environment is ending',
-      )
-    }
+    if (typeof shared !== 'object') throw refusal(driver, shared)
     this.control = new Int32Array(shared.control)
     this.metrics = new Float64Array(shared.metrics)
     this.completions = new Int32Array(shared.completions)

@@ -45,7 +45,7 @@ export interface Stats {
   starvedReads: number
   /** The arena or the command ring was full in the middle of a dispatch. */
   midTurnFlushes: number
-  /** The driver's thread has woken the event loop, or a turn has left work for the next: 0 under uv_poll. */
+  /** The driver's thread has woken the event loop, or a turn has left work for the next: 0 under uv_poll and prepare. */
   wakes: number
   /** Turns in which the addon had to allocate because a table, a list or the pool grew: none once it has its size. */
   growths: number

@@ -149,5 +149,6 @@ constexpr int32_t kOpenNoDelay = 4;
 constexpr int32_t kDriverUvPoll = 0;
 constexpr int32_t kDriverWaiter = 1;
 constexpr int32_t kDriverWaiterTsfn = 2;
+constexpr int32_t kDriverPrepare = 3;
 
 }  // namespace edgewire::abi

@@ -1,5 +1,6 @@
-// The poller: six functions over the system's readiness queue. poller_epoll.cc or poller_kqueue.cc implements them;
-// binding.gyp chooses the file.
+// The poller: six functions over the system's readiness queue (open, add, remove, wait, wake, close), and a seventh for
+// the one driver that waits for another queue as well. poller_epoll.cc or poller_kqueue.cc implements them; binding.gyp
+// chooses the file.
 //
 // What a caller may rely on
 //   - add() registers both directions at once, edge-triggered, for the descriptor's whole life. There is no modify:
@@ -31,8 +32,9 @@ struct PollEvent {
 class Poller {
  public:
   static constexpr int kEventsPerWait = 512;
-  // The token that wake() produces; wait() keeps it to itself.
+  // The tokens that wake() and the other queue produce; wait() keeps them to itself.
   static constexpr uint64_t kWakeToken = UINT64_MAX;
+  static constexpr uint64_t kOtherQueueToken = UINT64_MAX - 1;
 
   Poller() = default;
   ~Poller() { close(); }
@@ -51,12 +53,19 @@ class Poller {
   int wake() noexcept;
   void close() noexcept;
 
+  // The descriptor of another queue, at most one: while it is readable, every wait() returns at once and says so in
+  // other_queue_ready(). Not an edge: whoever serves that queue may leave something in it. remove() ends it.
+  int add_other_queue(int fd) noexcept;
+  // What the last wait() found. A hint, as all that it finds; an event list that was full may have hidden it once.
+  bool other_queue_ready() const noexcept { return other_queue_ready_; }
+
   // The queue's own descriptor, which is readable while wait(0) would return something. -1 when closed.
   int fd() const noexcept { return fd_; }
 
  private:
   int fd_ = -1;
   int wake_fd_ = -1;
+  bool other_queue_ready_ = false;
 };
 
 }  // namespace edgewire

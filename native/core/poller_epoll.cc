@@ -52,6 +52,13 @@ int Poller::add(int fd, uint64_t token) noexcept {
   return sys.epoll_ctl(fd_, EPOLL_CTL_ADD, fd, &event);
 }
 
+int Poller::add_other_queue(int fd) noexcept {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = kOtherQueueToken;
+  return sys.epoll_ctl(fd_, EPOLL_CTL_ADD, fd, &event);
+}
+
 int Poller::remove(int fd) noexcept {
   epoll_event unused{};
   return sys.epoll_ctl(fd_, EPOLL_CTL_DEL, fd, &unused);
@@ -60,14 +67,19 @@ int Poller::remove(int fd) noexcept {
 int Poller::wait(PollEvent* events, int capacity, int timeout_ms) noexcept {
   epoll_event raw[kEventsPerWait];
   if (capacity > kEventsPerWait) capacity = kEventsPerWait;
+  other_queue_ready_ = false;
   int count = sys.epoll_wait(fd_, raw, capacity, timeout_ms);
   if (count == -EINTR) return 0;
   if (count < 0) return count;
   int kept = 0;
   for (int i = 0; i < count; i++) {
-    // The wake counter is never read: each write to it is a new edge, and it has 2^64 - 1 of them.
-    if (raw[i].data.u64 == kWakeToken) continue;
-    events[kept++] = PollEvent{raw[i].data.u64, ready_from(raw[i].events)};
+    uint64_t token = raw[i].data.u64;
+    if (token >= kOtherQueueToken) {
+      // The wake counter is never read: each write to it is a new edge, and it has 2^64 - 1 of them.
+      other_queue_ready_ |= token == kOtherQueueToken;
+      continue;
+    }
+    events[kept++] = PollEvent{token, ready_from(raw[i].events)};
   }
   return kept;
 }

@@ -89,6 +89,11 @@ int Poller::add(int fd, uint64_t token) noexcept {
   return error;
 }
 
+int Poller::add_other_queue(int fd) noexcept {
+  const KqueueEvent level = change(static_cast<uintptr_t>(fd), EVFILT_READ, EV_ADD | EV_RECEIPT, 0, kOtherQueueToken);
+  return apply(fd_, &level, 1, 0);
+}
+
 int Poller::remove(int fd) noexcept {
   uintptr_t ident = static_cast<uintptr_t>(fd);
   const KqueueEvent changes[kFiltersPerFd] = {change(ident, EVFILT_READ, kDelete, 0, 0),
@@ -100,6 +105,7 @@ int Poller::remove(int fd) noexcept {
 int Poller::wait(PollEvent* events, int capacity, int timeout_ms) noexcept {
   KqueueEvent raw[kEventsPerWait];
   if (capacity > kEventsPerWait) capacity = kEventsPerWait;
+  other_queue_ready_ = false;
   const timespec limit{timeout_ms / 1000, timeout_ms % 1000 * 1000000L};
   int count = sys.kevent(fd_, nullptr, 0, raw, capacity, timeout_ms < 0 ? nullptr : &limit);
   if (count == -EINTR) return 0;
@@ -107,7 +113,12 @@ int Poller::wait(PollEvent* events, int capacity, int timeout_ms) noexcept {
   int kept = 0;
   for (int i = 0; i < count; i++) {
     if (raw[i].filter == EVFILT_USER) continue;
-    events[kept++] = PollEvent{std::bit_cast<uint64_t>(raw[i].udata), ready_from(raw[i])};
+    uint64_t token = std::bit_cast<uint64_t>(raw[i].udata);
+    if (token == kOtherQueueToken) {
+      other_queue_ready_ = true;
+      continue;
+    }
+    events[kept++] = PollEvent{token, ready_from(raw[i])};
   }
   return kept;
 }

@@ -158,16 +158,25 @@ void Reactor::update_clock() noexcept {
 
 // ---- phases -------------------------------------------------------------------------------------------------------
 
-void Reactor::poll_phase() noexcept {
+void Reactor::poll_phase() noexcept { last_events_ += look(0); }
+
+int Reactor::look(int limit_ms) noexcept {
   PollEvent events[Poller::kEventsPerWait];
-  int count = poller_.wait(events, Poller::kEventsPerWait, 0);
+  int count = poller_.wait(events, Poller::kEventsPerWait, limit_ms);
   metric(abi::kMetricPolls)++;
   // What wait() can fail with (EBADF, EFAULT, EINVAL) is a bug of ours, except that a fault-injecting test may invent
   // others: the events are not lost, they come with the next look.
   count = std::max(count, 0);
-  last_events_ += count;
   take_events(events, count);
   unserved_ = ready_.size();
+  return count;
+}
+
+int Reactor::wait(int limit_ms) noexcept {
+  if (!open_) return 0;
+  const int count = look(limit_ms);
+  offered_events_ += count;
+  return count;
 }
 
 void Reactor::offer(const PollEvent* events, int count) noexcept {

@@ -46,7 +46,7 @@ struct SharedMemory {
 enum class Look : uint8_t {
   kAlways,   // every round looks at the poller
   kLater,    // the first does not: commands were left outside a turn
-  kOffered,  // the first has what offer() brought, and looks as well only if a deadline is due
+  kOffered,  // the first has what offer() or wait() brought, and looks as well only if a deadline is due
   kNever,    // another thread waits on the poller: not now
 };
 
@@ -94,12 +94,16 @@ class Reactor {
   void turn(Look look) noexcept;
   // Events that another thread has waited for; the next turn serves them.
   void offer(const PollEvent* events, int count) noexcept;
+  // Waits for events, at most so long (-1: no limit), and keeps them for the next turn. Their number. Not within a turn.
+  int wait(int limit_ms) noexcept;
   // Executes the commands now, in the middle of a dispatch: the arena or the ring is full. Callable at any time.
   void flush() noexcept;
 
   // The driver's thread has woken the loop.
   void note_wake() noexcept { metric(abi::kMetricWakes)++; }
 
+  // How often JavaScript has been called.
+  double dispatches() const noexcept { return memory_.metrics[abi::kMetricDispatches]; }
   bool has_commands() const noexcept { return !commands_.empty(); }
   // Work is left that no event will announce: the driver gives another turn soon.
   bool wants_turn() const noexcept;
@@ -123,6 +127,7 @@ class Reactor {
  private:
   // -- phases, in the order of a turn (reactor.cc)
   void poll_phase() noexcept;
+  int look(int limit_ms) noexcept;
   bool looks(Look look, int round) const noexcept;
   void accept_phase() noexcept;
   void read_phase() noexcept;

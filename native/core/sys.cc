@@ -11,6 +11,7 @@
 
 #include <cerrno>
 #include <climits>
+#include <cmath>
 
 #ifdef __linux__
 #include <linux/sockios.h>
@@ -261,6 +262,12 @@ void discard_pages(void* memory, size_t bytes) noexcept {
   if (bytes < before) return;
   size_t whole = (bytes - before) / page * page;
   if (whole > 0) ::madvise(static_cast<uint8_t*>(memory) + before, whole, kDiscard);
+}
+
+int timeout_ms(double until_ms) noexcept {
+  const double left_ms = std::ceil(until_ms - monotonic_ms());
+  if (std::isinf(left_ms)) return left_ms > 0 ? -1 : 0;
+  return left_ms < 0 ? 0 : left_ms < INT_MAX ? static_cast<int>(left_ms) : INT_MAX;
 }
 
 }  // namespace edgewire

@@ -71,4 +71,8 @@ void discard_pages(void* memory, size_t bytes) noexcept;
 
 inline double monotonic_ms() noexcept { return static_cast<double>(sys.monotonic_ns()) / 1e6; }
 
+// For Poller::wait(): how long from now until `until_ms` (monotonic_ms; Infinity: no limit, -1), rounded up, so that the
+// time has come when it returns.
+int timeout_ms(double until_ms) noexcept;
+
 }  // namespace edgewire

@@ -3,8 +3,6 @@
 #include <signal.h>
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 
 #include "core/check.h"
 #include "core/sys.h"
@@ -22,13 +20,6 @@ class Lock {
  private:
   pthread_mutex_t& mutex_;
 };
-
-// For Poller::wait(): rounded up, so that the time is up when it returns.
-int timeout_ms(double until_ms) noexcept {
-  double left_ms = std::ceil(until_ms - monotonic_ms());
-  if (left_ms > std::numeric_limits<int>::max()) return std::isinf(left_ms) ? -1 : std::numeric_limits<int>::max();
-  return std::max(0, static_cast<int>(left_ms));
-}
 
 }  // namespace
 
@@ -88,11 +79,6 @@ bool Waiter::resume(double until_ms) noexcept {
   return true;
 }
 
-uint64_t Waiter::wakes() noexcept {
-  Lock lock(mutex_);
-  return wakes_;
-}
-
 void* Waiter::run_thread(void* self) noexcept {
   static_cast<Waiter*>(self)->run();
   return nullptr;
@@ -105,15 +91,14 @@ void Waiter::run() noexcept {
       pthread_cond_wait(&changed_, &mutex_);
       continue;
     }
-    int timeout = timeout_ms(until_ms_);
+    int limit_ms = timeout_ms(until_ms_);
     pthread_mutex_unlock(&mutex_);
-    int count = poller_->wait(events_, Poller::kEventsPerWait, timeout);
+    int count = poller_->wait(events_, Poller::kEventsPerWait, limit_ms);
     pthread_mutex_lock(&mutex_);
     // Nothing yet: a signal, or resume() and stop(), which wake the poller. A poller that fails is the loop's to meet.
     if (stopping_ || (count == 0 && monotonic_ms() < until_ms_)) continue;
     count_ = std::max(count, 0);
     state_ = State::kParked;
-    wakes_++;
     pthread_mutex_unlock(&mutex_);
     wake_(context_);
     pthread_mutex_lock(&mutex_);

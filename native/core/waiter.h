@@ -42,9 +42,6 @@ class Waiter {
   // limit can only be brought forward. False when it has parked with events meanwhile: take() them first.
   bool resume(double until_ms) noexcept;
 
-  // How often it has called wake().
-  uint64_t wakes() noexcept;
-
  private:
   enum class State : uint8_t { kStopped, kParked, kWaiting };
 
@@ -60,7 +57,6 @@ class Waiter {
   State state_ = State::kStopped;  // this and what follows: under mutex_
   bool stopping_ = false;
   double until_ms_ = 0;
-  uint64_t wakes_ = 0;
   int count_ = 0;
   PollEvent events_[Poller::kEventsPerWait];  // the thread's while it waits, the loop's while it is parked
 };

@@ -2,7 +2,7 @@
 // negative errno in the result.
 //
 //   abiVersion                                  abi::kAbiVersion
-//   open(hooks, budgetBytes, debug, driver)     the shared memory; once per environment
+//   open(hooks, budgetBytes, debug, driver)     the shared memory or -errno; once per environment
 //   flush()                                     executes the commands now
 //   listen(kind, name, port, flags, backlog, lowWater)        listener index or -errno
 //   dial(kind, name, port, local, localPort, flags, lowWater) connection index or -errno

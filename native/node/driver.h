@@ -5,6 +5,7 @@
 //   waiter       driver_waiter.cc   a thread waits on the poller (core/waiter.h) and wakes libuv with uv_async. The
 //                                   default on macOS, where kqueues do not nest.
 //   waiter-tsfn  driver_waiter.cc   the same, waking with a thread-safe function of Node-API: needs no libuv
+//   prepare      driver_prepare.cc  we wait, in uv_prepare, and libuv's descriptor lies in our poller. Linux, on request
 #pragma once
 
 #include <node_api.h>
@@ -13,6 +14,7 @@
 
 #include "core/reactor.h"
 #include "node/uv_api.h"
+#include "node/uv_handles.h"
 
 namespace edgewire {
 
@@ -46,5 +48,8 @@ class Driver {
 std::unique_ptr<Driver> make_uv_poll_driver(const UvApi& uv);
 // `uv` nullptr: waiter-tsfn.
 std::unique_ptr<Driver> make_waiter_driver(const UvApi* uv);
+// Whether this libuv is one that the driver prepare knows: otherwise it is not to be made.
+bool suits_prepare_driver(const UvApi& uv) noexcept;
+std::unique_ptr<Driver> make_prepare_driver(const UvApi& uv);
 
 }  // namespace edgewire

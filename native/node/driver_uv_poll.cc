@@ -16,31 +16,26 @@ namespace {
 
 class UvPollDriver final : public Driver {
  public:
-  explicit UvPollDriver(const UvApi& uv) : uv_(uv) {}
+  explicit UvPollDriver(const UvApi& uv) : uv_(uv), handles_(uv) {}
   int open(const Setting& setting) noexcept override;
   void schedule() noexcept override;
   void set_ref(bool on) noexcept override;
   void stop() noexcept override;
-  void close(Closed closed, void* context) noexcept override;
+  void close(Closed closed, void* context) noexcept override { handles_.close(closed, context); }
 
  private:
-  static constexpr int kHandles = 4;
-
   static UvPollDriver* of(void* data) noexcept { return static_cast<UvPollDriver*>(data); }
   void run(Look look) noexcept { setting_.run_turn(setting_.context, look); }
   void set_idle(bool on) noexcept;
-  static void on_closed(uv_handle_t* handle);
 
   const UvApi& uv_;
+  UvHandles handles_;
   Setting setting_{};
   uv_poll_t poll_{};
   uv_prepare_t prepare_{};
   uv_idle_t idle_{};
   uv_timer_t timer_{};
-  Closed closed_ = nullptr;
-  void* closed_context_ = nullptr;
   double timer_ms_ = std::numeric_limits<double>::infinity();  // what the timer stands at
-  int handles_open_ = 0;
   bool running_ = false;
   bool idle_on_ = false;
 };
@@ -52,18 +47,17 @@ int UvPollDriver::open(const Setting& setting) noexcept {
   uv_.prepare_init(setting.loop, &prepare_);
   uv_.idle_init(setting.loop, &idle_);
   uv_.timer_init(setting.loop, &timer_);
-  handles_open_ = kHandles;
+  handles_.add(&poll_, this);
+  handles_.add(&prepare_, this);
+  handles_.add(&idle_, this);
+  handles_.add(&timer_, this);
   running_ = true;
-  poll_.data = prepare_.data = idle_.data = timer_.data = this;
   error =
       uv_.poll_start(&poll_, UV_READABLE, [](uv_poll_t* handle, int, int) { of(handle->data)->run(Look::kAlways); });
   uv_.prepare_start(&prepare_, [](uv_prepare_t* handle) {
     UvPollDriver* driver = of(handle->data);
     if (driver->setting_.reactor->has_commands()) driver->run(Look::kLater);
   });
-  uv_handle_t* handles[kHandles] = {reinterpret_cast<uv_handle_t*>(&poll_), reinterpret_cast<uv_handle_t*>(&prepare_),
-                                    reinterpret_cast<uv_handle_t*>(&idle_), reinterpret_cast<uv_handle_t*>(&timer_)};
-  for (uv_handle_t* handle : handles) uv_.unref(handle);
   return error;
 }
 
@@ -114,24 +108,6 @@ void UvPollDriver::stop() noexcept {
   uv_.prepare_stop(&prepare_);
   uv_.timer_stop(&timer_);
   set_idle(false);
-}
-
-void UvPollDriver::on_closed(uv_handle_t* handle) {
-  UvPollDriver* driver = of(handle->data);
-  if (--driver->handles_open_ == 0) driver->closed_(driver->closed_context_);
-}
-
-void UvPollDriver::close(Closed closed, void* context) noexcept {
-  closed_ = closed;
-  closed_context_ = context;
-  if (handles_open_ == 0) {
-    closed(context);
-    return;
-  }
-  uv_.close(reinterpret_cast<uv_handle_t*>(&prepare_), on_closed);
-  uv_.close(reinterpret_cast<uv_handle_t*>(&idle_), on_closed);
-  uv_.close(reinterpret_cast<uv_handle_t*>(&timer_), on_closed);
-  uv_.close(reinterpret_cast<uv_handle_t*>(&poll_), on_closed);
 }
 
 }  // namespace

@@ -66,17 +66,15 @@ class WaiterDriver : public Driver {
 
 class UvWaiterDriver final : public WaiterDriver {
  public:
-  explicit UvWaiterDriver(const UvApi& uv) : uv_(uv) {}
+  explicit UvWaiterDriver(const UvApi& uv) : uv_(uv), handles_(uv) {}
 
   int open(const Setting& setting) noexcept override {
     int error = uv_.async_init(setting.loop, &async_, [](uv_async_t* handle) { of(handle->data)->woken(); });
     if (error < 0) return error;
     uv_.prepare_init(setting.loop, &prepare_);
-    handles_open_ = kHandles;
-    async_.data = prepare_.data = this;
+    handles_.add(&async_, this);
+    handles_.add(&prepare_, this);
     uv_.prepare_start(&prepare_, [](uv_prepare_t* handle) { of(handle->data)->before_blocking(); });
-    uv_.unref(reinterpret_cast<uv_handle_t*>(&async_));
-    uv_.unref(reinterpret_cast<uv_handle_t*>(&prepare_));
     return start(setting);
   }
 
@@ -91,20 +89,9 @@ class UvWaiterDriver final : public WaiterDriver {
     WaiterDriver::stop();
   }
 
-  void close(Closed closed, void* context) noexcept override {
-    closed_ = closed;
-    closed_context_ = context;
-    if (handles_open_ == 0) {
-      closed(context);
-      return;
-    }
-    uv_.close(reinterpret_cast<uv_handle_t*>(&prepare_), on_closed);
-    uv_.close(reinterpret_cast<uv_handle_t*>(&async_), on_closed);
-  }
+  void close(Closed closed, void* context) noexcept override { handles_.close(closed, context); }
 
  private:
-  static constexpr int kHandles = 2;
-
   static UvWaiterDriver* of(void* data) noexcept { return static_cast<UvWaiterDriver*>(data); }
 
   void send_wake() noexcept override { uv_.async_send(&async_); }
@@ -113,17 +100,10 @@ class UvWaiterDriver final : public WaiterDriver {
     if (setting_.reactor->has_commands()) run();
   }
 
-  static void on_closed(uv_handle_t* handle) {
-    UvWaiterDriver* driver = of(handle->data);
-    if (--driver->handles_open_ == 0) driver->closed_(driver->closed_context_);
-  }
-
   const UvApi& uv_;
+  UvHandles handles_;
   uv_async_t async_{};
   uv_prepare_t prepare_{};
-  Closed closed_ = nullptr;
-  void* closed_context_ = nullptr;
-  int handles_open_ = 0;
 };
 
 // ---- waiter-tsfn ----------------------------------------------------------------------------------------------------

@@ -17,6 +17,13 @@ void drop_exception(napi_env env) noexcept {
   }
 }
 
+// `uv` nullptr: no libuv here, and the driver is the one that needs none.
+std::unique_ptr<Driver> make_driver(int32_t driver, const UvApi* uv) {
+  if (driver == abi::kDriverUvPoll) return make_uv_poll_driver(*uv);
+  if (driver == abi::kDriverPrepare) return make_prepare_driver(*uv);
+  return make_waiter_driver(uv);
+}
+
 }  // namespace
 
 void* Env::shared_array(Napi::Object into, const char* name, size_t bytes) {
@@ -43,6 +50,9 @@ Napi::Value Env::fail(int error, const char* what) {
 
 Napi::Value Env::open(Napi::Object hooks, uint64_t budget_bytes, bool debug, int32_t driver) {
   Napi::Env env(env_);
+  if (driver == abi::kDriverPrepare && (UvApi::find() == nullptr || !suits_prepare_driver(*UvApi::find()))) {
+    return Napi::Number::New(env, -ENOTSUP);
+  }
   hooks_ = Napi::Persistent(hooks);
   dispatch_ = Napi::Persistent(hooks.Get("dispatch").As<Napi::Function>());
   slabs_ = Napi::Persistent(hooks.Get("slabs").As<Napi::Object>());
@@ -88,7 +98,7 @@ int Env::open_driver(int32_t wanted, int32_t* opened) noexcept {
   uv_loop_t* loop = nullptr;
   if (uv != nullptr && uv->event_loop(env_, &loop) != napi_ok) uv = nullptr;
   *opened = uv != nullptr ? wanted : abi::kDriverWaiterTsfn;
-  driver_ = *opened == abi::kDriverUvPoll ? make_uv_poll_driver(*uv) : make_waiter_driver(uv);
+  driver_ = make_driver(*opened, uv);
   auto run = [](void* self, Look look) { static_cast<Env*>(self)->run_turn(look); };
   return driver_->open({env_, loop, reactor_.get(), run, this});
 }

@@ -17,8 +17,9 @@ class Env final : public Host {
   explicit Env(napi_env env) : env_(env) {}
   ~Env() override = default;
 
-  // `hooks` has dispatch(): void, slabs: ArrayBuffer[] and views: Buffer[] (ours to clear), and gets the properties doubles and words (the connection
-  // tables) now and whenever they grow. Returns the shared memory, or leaves a JavaScript exception.
+  // `hooks` has dispatch(): void, slabs: ArrayBuffer[] and views: Buffer[] (ours to clear), and gets the properties
+  // doubles and words (the connection tables) now and whenever they grow. Returns the shared memory, or leaves a
+  // JavaScript exception; for a driver that this process cannot have, -errno, with nothing opened.
   // `driver`: abi::kDriver...; the shared memory's property `driver` says which it has become.
   Napi::Value open(Napi::Object hooks, uint64_t budget_bytes, bool debug, int32_t driver);
   bool is_open() const noexcept { return reactor_ != nullptr && !closing_; }

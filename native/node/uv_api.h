@@ -10,10 +10,13 @@ namespace edgewire {
 struct UvApi {
   decltype(&uv_async_init) async_init;
   decltype(&uv_async_send) async_send;
+  decltype(&uv_backend_fd) backend_fd;
+  decltype(&uv_backend_timeout) backend_timeout;
   decltype(&uv_close) close;
   decltype(&uv_idle_init) idle_init;
   decltype(&uv_idle_start) idle_start;
   decltype(&uv_idle_stop) idle_stop;
+  decltype(&uv_metrics_info) metrics_info;
   decltype(&uv_now) now;
   decltype(&uv_poll_init) poll_init;
   decltype(&uv_poll_start) poll_start;
@@ -26,6 +29,8 @@ struct UvApi {
   decltype(&uv_timer_start) timer_start;
   decltype(&uv_timer_stop) timer_stop;
   decltype(&uv_unref) unref;
+  decltype(&uv_update_time) update_time;
+  decltype(&uv_version) version;
   decltype(&napi_get_uv_event_loop) event_loop;
 
   // nullptr when any of them is missing.

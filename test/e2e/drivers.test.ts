@@ -8,7 +8,9 @@ import { isNode } from './runtime.ts'
 const Rounds = 2000
 
 // Elsewhere there is no libuv that we could use.
-const drivers = isNode ? ['uv_poll', 'waiter', 'waiter-tsfn'] : ['waiter-tsfn']
+const drivers = isNode
+  ? ['uv_poll', 'waiter', 'waiter-tsfn', ...(process.platform === 'linux' ? ['prepare'] : [])]
+  : ['waiter-tsfn']
 
 describe.each(drivers)('EDGEWIRE_DRIVER=%s', (driver) => {
   const inProcess = async (body: string) => {
@@ -54,7 +56,7 @@ describe.each(drivers)('EDGEWIRE_DRIVER=%s', (driver) => {
       }))
     `)
     // Each message wakes once on either side. A few more: the last turn left work for the next.
-    if (driver === 'uv_poll') expect(grown.wakes).toBe(0)
+    if (driver === 'uv_poll' || driver === 'prepare') expect(grown.wakes).toBe(0)
     else expect(grown.wakes).toBeLessThanOrEqual(2 * Rounds + 20)
     expect(grown.turns).toBeLessThanOrEqual(4 * Rounds + 20)
   })

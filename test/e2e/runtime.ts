@@ -13,7 +13,7 @@ export const isNode = !isBun && !isDeno
 export const isTsfn = !isNode || process.env.EDGEWIRE_DRIVER === 'waiter-tsfn'
 
 /** No thread waits on the poller beside the loop: what a synchronous piece of a test does is found in one look. */
-export const looksItself = isNode && ['', 'uv_poll', undefined].includes(process.env.EDGEWIRE_DRIVER)
+export const looksItself = isNode && ['', 'uv_poll', 'prepare', undefined].includes(process.env.EDGEWIRE_DRIVER)
 
 const folder = fileURLToPath(new URL('../../.cache/programs', import.meta.url))
 let programs = 0

@@ -97,6 +97,37 @@ TEST_F(PollerTest, EachArrivalIsAnEdgeOfItsOwn) {
   }
 }
 
+TEST_F(PollerTest, AnotherQueueIsToldOfAsLongAsItIsReadableAndIsNoEvent) {
+  Poller other;
+  ASSERT_EQ(other.open(), 0);
+  Pair pair;
+  ASSERT_EQ(other.add(pair.fd, 1), 0);
+  PollEvent events[8];
+  while (other.wait(events, 8, kQuietMs) > 0) continue;
+  ASSERT_EQ(poller_.add_other_queue(other.fd()), 0);
+  EXPECT_TRUE(look(0).empty());
+  EXPECT_FALSE(poller_.other_queue_ready());
+  pair.peer->send("bytes");
+  ASSERT_TRUE(wait_readable(pair.fd));
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_TRUE(look(kArrivalMs).empty());
+    EXPECT_TRUE(poller_.other_queue_ready()) << "look " << i;
+  }
+  // Beside events of our own it is told as well, and does not hide them.
+  Pair own;
+  ASSERT_EQ(poller_.add(own.fd, kToken), 0);
+  EXPECT_EQ(look(kArrivalMs).count(kToken), 1u);
+  EXPECT_TRUE(poller_.other_queue_ready());
+  EXPECT_EQ(other.wait(events, 8, 0), 1);
+  EXPECT_TRUE(look(kQuietMs).empty());
+  EXPECT_FALSE(poller_.other_queue_ready()) << "somebody has served it";
+  pair.peer->send("more");
+  ASSERT_TRUE(wait_readable(pair.fd));
+  ASSERT_EQ(poller_.remove(other.fd()), 0);
+  EXPECT_TRUE(look(kQuietMs).empty());
+  EXPECT_FALSE(poller_.other_queue_ready());
+}
+
 TEST_F(PollerTest, RoomToWriteIsToldWhenThePeerHasMadeIt) {
   Pair pair;
   ASSERT_EQ(poller_.add(pair.fd, kToken), 0);

@@ -47,7 +47,9 @@ class WaiterTest : public testing::Test {
     ::poll(&woken, 1, timeout_ms);
     char bytes[4096];
     const ssize_t count = ::read(woken_[0], bytes, sizeof bytes);
-    return count > 0 ? static_cast<size_t>(count) : 0;
+    if (count <= 0) return 0;
+    all_wakes += static_cast<size_t>(count);
+    return static_cast<size_t>(count);
   }
   // A socket that the poller knows by `token`; what its other end is sent makes it ready.
   int add(uint64_t token) {
@@ -73,6 +75,7 @@ class WaiterTest : public testing::Test {
   static constexpr uint64_t kWaiting = 999;
   Poller poller;
   Waiter waiter;
+  size_t all_wakes = 0;   // that wakes() has seen
   std::vector<int> fds_;  // near ends, each with its far end behind it
 
  private:
@@ -103,7 +106,7 @@ TEST_F(WaiterTest, AnEventWakesOnceAndIsTakenOnce) {
   EXPECT_TRUE(waiter.resume(kForever));
   EXPECT_EQ(wakes(), 1u);
   EXPECT_EQ(take().size(), 1u);
-  EXPECT_EQ(waiter.wakes(), 2u);
+  EXPECT_EQ(all_wakes, 2u);
 }
 
 TEST_F(WaiterTest, ABatchThatNobodyHasTakenIsNotLostByResume) {
@@ -135,7 +138,7 @@ TEST_F(WaiterTest, TheLimitIsBroughtForwardNeverPutOff) {
   EXPECT_TRUE(waiter.resume(kForever));
   EXPECT_EQ(wakes(), 1u);
   EXPECT_GE(monotonic_ms(), until);
-  EXPECT_EQ(waiter.wakes(), 1u) << "bringing the limit forward is not a wake";
+  EXPECT_EQ(wakes(20), 0u) << "bringing the limit forward is not a wake";
 }
 
 TEST_F(WaiterTest, StopEndsItParkedAndWaitingAndItStartsAgain) {
@@ -202,7 +205,8 @@ TEST_F(WaiterTest, NoEventIsLostWhateverTheLoopDoesMeanwhile) {
   }
   sender.join();
   EXPECT_EQ(total, kBytes);
-  EXPECT_LE(waiter.wakes(), static_cast<uint64_t>(kBytes) + waits + 1000) << "it spins";
+  while (wakes(0) > 0) continue;
+  EXPECT_LE(all_wakes, static_cast<uint64_t>(kBytes) + waits + 1000) << "it spins";
 }
 
 }  // namespace

@@ -24,7 +24,7 @@ export const nativeLayers: Layer[] = [
     files: /^native\/core\/(conn|conn_table|out_queue|listener)\.(h|cc)$/,
   },
   { name: 'reactor', files: /^native\/core\/reactor(_\w+)?\.(h|cc)$/ },
-  { name: 'driver, uv_api', files: /^native\/node\/(driver(_\w+)?|uv_api)\.(h|cc)$/ },
+  { name: 'driver, uv_api, uv_handles', files: /^native\/node\/(driver(_\w+)?|uv_api|uv_handles)\.(h|cc)$/ },
   { name: 'env', files: /^native\/node\/env\.(h|cc)$/ },
   { name: 'binding', files: /^native\/node\/binding\.(h|cc)$/ },
 ]
