@@ -3,7 +3,7 @@
 import { getSystemErrorName } from 'node:util'
 
 /** What was being done when it went wrong. */
-export type Op = 'listen' | 'accept' | 'dial' | 'read' | 'write' | 'close' | 'option' | 'configure'
+export type Op = 'listen' | 'accept' | 'dial' | 'resolve' | 'read' | 'write' | 'close' | 'option' | 'configure'
 
 /** Codes of edgewire's own; a failure of the system carries the system's code ('ECONNRESET', 'EADDRINUSE', ...). */
 export type OwnCode =
@@ -23,6 +23,8 @@ export type OwnCode =
   | 'ERR_BUFFER_OVERFLOW'
   /** The call needs a listener that is not closed. */
   | 'ERR_LISTENER_CLOSED'
+  /** The call needs a resolver that is not closed. */
+  | 'ERR_RESOLVER_CLOSED'
   /** The call does not fit the connection's style (read() beside event handlers). */
   | 'ERR_WRONG_STYLE'
   /** Debug mode only: a chunk was written after the handler that it was lent to had returned. */
@@ -40,6 +42,14 @@ export interface ErrorPlace {
   /** '127.0.0.1:5000', '[::1]:5000' or a socket path. */
   local?: string | undefined
   remote?: string | undefined
+}
+
+export interface ErrorDetails {
+  errno?: number | undefined
+  value?: unknown
+  timeout?: boolean
+  cause?: unknown
+  errors?: readonly NetError[]
 }
 
 /**
@@ -62,12 +72,14 @@ export class NetError extends Error {
   readonly errno: number | undefined
   /** The offending value, when an argument was wrong. */
   readonly value: unknown
+  /** dial() with several addresses: what became of each that was tried, in the order of trying. Otherwise empty. */
+  readonly errors: readonly NetError[]
 
   constructor(
     code: string,
     place: ErrorPlace,
     reason: string,
-    details: { errno?: number; value?: unknown; timeout?: boolean; cause?: unknown } = {},
+    details: ErrorDetails = {},
   ) {
     super(`${describePlace(place)}: ${reason}`, 'cause' in details ? { cause: details.cause } : undefined)
     this.code = code
@@ -77,6 +89,7 @@ export class NetError extends Error {
     this.remoteAddress = place.remote
     this.errno = details.errno
     this.value = details.value
+    this.errors = details.errors ?? []
   }
 }
 

@@ -6,6 +6,16 @@ export { dial } from './dialer.js'
 export { NetError, type Op, type OwnCode } from './errors.js'
 export { listen } from './listener.js'
 export type {
+  FoundAddress,
+  LookupFn,
+  NameAddress,
+  ResolvedName,
+  ResolveOptions,
+  Resolver,
+  ResolverOptions,
+  ResolverStats,
+} from './names.js'
+export type {
   Conn,
   ConnOptions,
   ConnState,

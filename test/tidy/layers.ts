@@ -30,7 +30,7 @@ export const nativeLayers: Layer[] = [
 ]
 
 export const libLayers: Layer[] = [
-  { name: 'abi, errors, addr, net, driver', files: /^lib\/(abi|errors|addr|net|driver)\.ts$/ },
+  { name: 'abi, errors, addr, net, names, driver', files: /^lib\/(abi|errors|addr|net|names|driver)\.ts$/ },
   { name: 'binding', files: /^lib\/binding\.ts$/ },
   { name: 'loop', files: /^lib\/loop\.ts$/ },
   { name: 'lease, deadline', files: /^lib\/(lease|deadline)\.ts$/ },
