@@ -11,9 +11,9 @@ const AbstractNameBytesMax = UnixPathBytesMax + 1
 const HighWaterMarkDefault = 64 * 1024
 const MaxBufferedBytesDefault = 16 * 1024 * 1024
 const LingerMsDefault = 10_000
-const BytesMax = 2 ** 31 - 1
+export const BytesMax = 2 ** 31 - 1
 /** Timeouts up to 24.8 days, as setTimeout has them. */
-const TimeoutMsMax = 2 ** 31 - 1
+export const TimeoutMsMax = 2 ** 31 - 1
 
 /** ConnOptions with every default filled in. */
 export interface ConnSettings {
@@ -61,9 +61,9 @@ const dialKeys: readonly string[] = [
   'timeoutMs',
 ] satisfies readonly (keyof DialOptions)[]
 
-type Bag = Record<string, unknown>
+export type Bag = Record<string, unknown>
 
-function checkKeys(op: Op, options: unknown, keys: readonly string[]): Bag {
+export function checkKeys(op: Op, options: unknown, keys: readonly string[]): Bag {
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
     throw invalidArgument(op, 'the options must be an object', options)
   }
@@ -81,19 +81,19 @@ export function checkInteger(op: Op, name: string, value: unknown, min: number, 
   throw invalidArgument(op, `${name} must be an integer from ${min} to ${max}`, value)
 }
 
-function integer(op: Op, options: Bag, name: string, fallback: number, min: number, max: number): number {
+export function integer(op: Op, options: Bag, name: string, fallback: number, min: number, max: number): number {
   const value = options[name]
   return value === undefined ? fallback : checkInteger(op, name, value, min, max)
 }
 
-function flag(op: Op, options: Bag, name: string, fallback: boolean): boolean {
+export function flag(op: Op, options: Bag, name: string, fallback: boolean): boolean {
   const value = options[name]
   if (value === undefined) return fallback
   if (typeof value === 'boolean') return value
   throw invalidArgument(op, `${name} must be true or false`, value)
 }
 
-function connSettings(op: Op, options: Bag): ConnSettings {
+export function connSettings(op: Op, options: Bag): ConnSettings {
   const highWaterMark = integer(op, options, 'highWaterMark', HighWaterMarkDefault, 0, BytesMax)
   const lowDefault = Math.floor(highWaterMark / 2)
   const maxDefault = Math.max(MaxBufferedBytesDefault, highWaterMark)
@@ -127,13 +127,13 @@ function checkPath(op: Op, path: unknown): string {
   })
 }
 
-function checkHost(op: Op, name: string, host: unknown): string | undefined {
+export function checkHost(op: Op, name: string, host: unknown): string | undefined {
   if (host === undefined) return undefined
   if (typeof host === 'string' && host !== '' && !host.includes('\0')) return host
   throw invalidArgument(op, `${name} must be a non-empty string`, host)
 }
 
-function place(op: Op, options: Bag, portMin: number): Place {
+export function place(op: Op, options: Bag, portMin: number): Place {
   const given = ['path', 'fd'].filter((key) => options[key] !== undefined)
   const hostGiven = options.host !== undefined || options.port !== undefined
   if (given.length > 1 || (given.length === 1 && hostGiven)) {

@@ -3,7 +3,19 @@
 import { getSystemErrorName } from 'node:util'
 
 /** What was being done when it went wrong. */
-export type Op = 'listen' | 'accept' | 'dial' | 'resolve' | 'read' | 'write' | 'close' | 'option' | 'configure'
+export type Op =
+  | 'listen'
+  | 'accept'
+  | 'dial'
+  | 'resolve'
+  | 'pool'
+  | 'acquire'
+  | 'release'
+  | 'read'
+  | 'write'
+  | 'close'
+  | 'option'
+  | 'configure'
 
 /** Codes of edgewire's own; a failure of the system carries the system's code ('ECONNRESET', 'EADDRINUSE', ...). */
 export type OwnCode =
@@ -25,6 +37,16 @@ export type OwnCode =
   | 'ERR_LISTENER_CLOSED'
   /** The call needs a resolver that is not closed. */
   | 'ERR_RESOLVER_CLOSED'
+  /** The pool is drained or draining. */
+  | 'ERR_POOL_CLOSED'
+  /** As many calls of acquire() wait as may wait. */
+  | 'ERR_POOL_FULL'
+  /** No address of the pool's upstreams can be reached. */
+  | 'ERR_POOL_UPSTREAM'
+  /** The lease was given back already. */
+  | 'ERR_POOL_RELEASED'
+  /** What was given back was not lent by this pool. */
+  | 'ERR_POOL_FOREIGN'
   /** The call does not fit the connection's style (read() beside event handlers). */
   | 'ERR_WRONG_STYLE'
   /** Debug mode only: a chunk was written after the handler that it was lent to had returned. */
@@ -75,12 +97,7 @@ export class NetError extends Error {
   /** dial() with several addresses: what became of each that was tried, in the order of trying. Otherwise empty. */
   readonly errors: readonly NetError[]
 
-  constructor(
-    code: string,
-    place: ErrorPlace,
-    reason: string,
-    details: ErrorDetails = {},
-  ) {
+  constructor(code: string, place: ErrorPlace, reason: string, details: ErrorDetails = {}) {
     super(`${describePlace(place)}: ${reason}`, 'cause' in details ? { cause: details.cause } : undefined)
     this.code = code
     this.op = place.op

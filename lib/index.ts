@@ -30,6 +30,21 @@ export type {
   Task,
   Writable,
 } from './net.js'
+export { createPool } from './pool.js'
+export type {
+  AcquireOptions,
+  AddressSnapshot,
+  Balance,
+  BalanceCandidate,
+  BalanceFn,
+  BreakerState,
+  Lease,
+  Pool,
+  PoolOptions,
+  PoolSnapshot,
+  PoolStats,
+  Upstream,
+} from './pool_api.js'
 export { type Configuration, configure, type Stats, stats } from './stats.js'
 
 // Now, so that a platform without a binary says so at the import, and the limit of open files is raised before the

@@ -37,6 +37,7 @@ export const libLayers: Layer[] = [
   { name: 'inbox', files: /^lib\/inbox\.ts$/ },
   { name: 'conn', files: /^lib\/conn(_\w+)?\.ts$/ },
   { name: 'listener, dialer', files: /^lib\/(leak_watch|listener|dialer)\.ts$/ },
+  { name: 'pool, balancer', files: /^lib\/(pool(_\w+)?|balancer)\.ts$/ },
   { name: 'everything optional', files: /^lib\/(index|stats|cli\/\w+)\.ts$/ },
 ]
 
