@@ -75,12 +75,7 @@ export class NetError extends Error {
   /** dial() with several addresses: what became of each that was tried, in the order of trying. Otherwise empty. */
   readonly errors: readonly NetError[]
 
-  constructor(
-    code: string,
-    place: ErrorPlace,
-    reason: string,
-    details: ErrorDetails = {},
-  ) {
+  constructor(code: string, place: ErrorPlace, reason: string, details: ErrorDetails = {}) {
     super(`${describePlace(place)}: ${reason}`, 'cause' in details ? { cause: details.cause } : undefined)
     this.code = code
     this.op = place.op
@@ -134,11 +129,16 @@ const reasons: Record<string, string> = {
   ETIMEDOUT: 'timed out',
 }
 
+/** The words for a code of the system, or the code. */
+export function describeCode(code: string): string {
+  return reasons[code] ?? code
+}
+
 /** A failure of the system; `errno` positive or negative. */
 export function systemError(errno: number, place: ErrorPlace): NetError {
   const number = -Math.abs(errno)
   const code = getSystemErrorName(number)
-  return new NetError(code, place, reasons[code] ?? code, { errno: number })
+  return new NetError(code, place, describeCode(code), { errno: number })
 }
 
 /** A bad argument: thrown before anything has been opened or changed. */
