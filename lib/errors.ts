@@ -151,11 +151,16 @@ const reasons: Record<string, string> = {
   ETIMEDOUT: 'timed out',
 }
 
+/** The words for a code of the system, or the code. */
+export function describeCode(code: string): string {
+  return reasons[code] ?? code
+}
+
 /** A failure of the system; `errno` positive or negative. */
 export function systemError(errno: number, place: ErrorPlace): NetError {
   const number = -Math.abs(errno)
   const code = getSystemErrorName(number)
-  return new NetError(code, place, reasons[code] ?? code, { errno: number })
+  return new NetError(code, place, describeCode(code), { errno: number })
 }
 
 /** A bad argument: thrown before anything has been opened or changed. */

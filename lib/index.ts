@@ -45,6 +45,7 @@ export type {
   PoolStats,
   Upstream,
 } from './pool_api.js'
+export { createResolver } from './resolver.js'
 export { type Configuration, configure, type Stats, stats } from './stats.js'
 
 // Now, so that a platform without a binary says so at the import, and the limit of open files is raised before the

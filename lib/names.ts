@@ -29,7 +29,8 @@ export interface ResolvedName {
   readonly addresses: readonly NameAddress[]
   /**
    * Epoch milliseconds. From then on another answer is worth asking for: the first of these addresses expires, or a
-   * family that could not be asked may be asked again. Infinity for literals and names that need no query.
+   * family that could not be asked may be asked again. Of a stale answer: in a second, by when a fresh one should be
+   * here. Infinity for literals and names that need no query.
    */
   readonly expiresAt: number
   /** It has expired, and was given because `staleMs` allows it; a fresh answer is being asked for. */

@@ -2,11 +2,9 @@
 // and what they are told. The connections themselves are in pool_supply.ts.
 
 import { AsyncResource } from 'node:async_hooks'
-import { lookup } from 'node:dns/promises'
 import { joinHostPort, printablePath } from './addr.js'
 import { dial } from './dialer.js'
 import { NetError } from './errors.js'
-import type { Resolver } from './names.js'
 import type { Conn } from './net.js'
 import type { AcquireOptions, Lease, Pool, PoolOptions, PoolSnapshot, PoolStats } from './pool_api.js'
 import { systemClock } from './pool_clock.js'
@@ -17,6 +15,7 @@ import type { Member, Taker } from './pool_member.js'
 import { type PoolPlan, planAcquire, planDrain, planPool } from './pool_plan.js'
 import { type PoolParts, Supply } from './pool_supply.js'
 import { WaiterQueue } from './pool_waiters.js'
+import { defaultResolver } from './resolver.js'
 
 /**
  * A pool of connections to one or several upstreams. Nothing is dialed before it is needed, but for minIdle.
@@ -29,7 +28,7 @@ export function createPool(options: PoolOptions): Pool {
 }
 
 function askOf({ resolver, lookup }: PoolPlan): Ask {
-  return lookup === undefined ? askResolver(resolver ?? threadResolver()) : askFunction(lookup)
+  return lookup === undefined ? askResolver(resolver ?? defaultResolver()) : askFunction(lookup)
 }
 
 export class ConnPool implements Pool, Lender {
@@ -281,13 +280,4 @@ export class ConnPool implements Pool, Lender {
 
 function nameOf(upstream: PoolPlan['upstreams'][number]): string {
   return upstream.kind === 'path' ? printablePath(upstream.path) : joinHostPort(upstream.host, upstream.port)
-}
-
-function threadResolver(): Resolver {
-  return {
-    resolve: async (host: string) => {
-      const found = await lookup(host, { all: true })
-      return { host, addresses: found, expiresAt: Date.now() + 30_000, stale: false }
-    },
-  } as unknown as Resolver
 }

@@ -36,7 +36,8 @@ export const libLayers: Layer[] = [
   { name: 'lease, deadline', files: /^lib\/(lease|deadline)\.ts$/ },
   { name: 'inbox', files: /^lib\/inbox\.ts$/ },
   { name: 'conn', files: /^lib\/conn(_\w+)?\.ts$/ },
-  { name: 'listener, dialer', files: /^lib\/(leak_watch|listener|dialer)\.ts$/ },
+  { name: 'resolver', files: /^lib\/(host_name|hosts_file|dns_query|resolver)\.ts$/ },
+  { name: 'listener, dialer', files: /^lib\/(leak_watch|listener|dialer|dial_error|dial_race)\.ts$/ },
   { name: 'pool, balancer', files: /^lib\/(pool(_\w+)?|balancer)\.ts$/ },
   { name: 'everything optional', files: /^lib\/(index|stats|cli\/\w+)\.ts$/ },
 ]
