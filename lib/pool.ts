@@ -12,8 +12,9 @@ import { type Ask, askFunction, askResolver } from './pool_discovery.js'
 import { HolderWatch } from './pool_leaks.js'
 import { type Lender, PoolLease } from './pool_lease.js'
 import type { Member, Taker } from './pool_member.js'
+import type { PoolParts } from './pool_parts.js'
 import { type PoolPlan, planAcquire, planDrain, planPool } from './pool_plan.js'
-import { type PoolParts, Supply } from './pool_supply.js'
+import { Supply } from './pool_supply.js'
 import { WaiterQueue } from './pool_waiters.js'
 import { defaultResolver } from './resolver.js'
 
@@ -33,6 +34,8 @@ function askOf({ resolver, lookup }: PoolPlan): Ask {
 
 export class ConnPool implements Pool, Lender {
   private readonly waiters: WaiterQueue<Member, Lease>
+  /** Calls of warmUp(). */
+  private readonly warming: WaiterQueue<void, void>
   private readonly supply: Supply
   private readonly holders: HolderWatch
   private readonly place: { op: 'acquire'; network: string; remote: string }
@@ -58,6 +61,7 @@ export class ConnPool implements Pool, Lender {
       remote: upstreams.map(nameOf).join(', '),
     }
     this.waiters = new WaiterQueue(parts.clock)
+    this.warming = new WaiterQueue(parts.clock)
     this.holders = new HolderWatch(plan.leakDetectionMs)
     const { waiters } = this
     const demand = {
@@ -67,11 +71,16 @@ export class ConnPool implements Pool, Lender {
       serve: (member: Member) => waiters.serve(member),
       failAll: () => {
         this.tally.upstreamFailures += waiters.failAll(() => this.upstreamError())
+        this.warming.failAll(() => this.upstreamError())
+      },
+      look: () => {
+        while (this.isWarm && this.warming.serve()) {}
       },
     }
     this.supply = new Supply(plan, parts, demand, new AsyncResource('EDGEWIRE_POOL'))
     this.supply.onUpkeep = (now) => this.holders.scan(this.supply.members, now)
     this.supply.onGone = () => this.settleDrain()
+    this.supply.start()
   }
 
   // ---- borrowing ---------------------------------------------------------------------------------------------------
@@ -166,10 +175,24 @@ export class ConnPool implements Pool, Lender {
     return result
   }
 
-  async warmUp(): Promise<void> {
-    const leases = await Promise.allSettled(Array.from({ length: this.plan.minIdle }, () => this.acquire()))
-    for (const lease of leases) if (lease.status === 'fulfilled') lease.value.release()
-    for (const lease of leases) if (lease.status === 'rejected') throw lease.reason
+  warmUp(): Promise<void> {
+    if (this.drained !== undefined) return Promise.reject(this.closedError())
+    if (this.isWarm) return Promise.resolve()
+    const timeoutMs = this.plan.acquireTimeoutMs
+    const timeoutError = () => this.timeoutError(timeoutMs)
+    const nothing = (): void => {}
+    return this.warming.wait({
+      signal: undefined,
+      timeoutMs,
+      timeoutError,
+      onTimeout: nothing,
+      onAbort: nothing,
+      accept: nothing,
+    })
+  }
+
+  private get isWarm(): boolean {
+    return this.supply.counts.idle >= this.plan.minIdle
   }
 
   // ---- the end -----------------------------------------------------------------------------------------------------
@@ -183,7 +206,7 @@ export class ConnPool implements Pool, Lender {
       })
       this.drained = { promise, resolve }
       this.supply.drain()
-      this.waiters.failAll(() => this.closedError())
+      for (const queue of [this.waiters, this.warming]) queue.failAll(() => this.closedError())
       this.settleDrain()
     }
     const timer = timeoutMs > 0 ? this.parts.clock.after(timeoutMs, false, () => this.abortAll()) : undefined

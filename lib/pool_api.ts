@@ -144,11 +144,13 @@ export interface PoolStats {
   dialFailures: number
   validations: number
   validationFailures: number
-  /** Connections closed: idle for too long; too old; their address has left DNS; bytes, FIN or an error came while they
-   *  were idle; not fit for a next use when they were given back; discard(). */
+  /** Connections closed: idle for too long; too old; their address has left DNS; to make room in a full pool for an
+   *  address that has fewer; bytes, FIN or an error came while they were idle; not fit for a next use when they were given
+   *  back; discard(). */
   expiredIdle: number
   expiredAge: number
   departed: number
+  moved: number
   stirred: number
   unfit: number
   discarded: number
@@ -200,7 +202,7 @@ export interface Pool extends AsyncDisposable {
   release(lease: Lease): void
   /** Lends a connection to `fn` until its promise settles. If it throws, the connection is closed, not reused. */
   use<T>(fn: (conn: Conn, lease: Lease) => Promise<T> | T, options?: AcquireOptions): Promise<T>
-  /** Resolves when there are minIdle connections. Rejects as acquire() does. */
+  /** Resolves when minIdle connections are idle. Rejects as acquire() does. */
   warmUp(): Promise<void>
   /**
    * Lends nothing more: waiting calls fail with ERR_POOL_CLOSED, idle connections are closed, those in use when they come

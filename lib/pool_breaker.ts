@@ -27,7 +27,7 @@ export class Breaker {
   private pauseEndsAt = Number.NEGATIVE_INFINITY
   /** The era of the probe under way. Nothing else is dialed in it. */
   private probe: number | undefined
-  /** How often the pause has doubled. Apart from `failures`, which a probe that connected takes back by one. */
+  /** How often the pause has doubled; 0 only if there has been no failure since a use ended well. Apart from `failures`, which a probe that connected takes back by one. */
   private pauses = 0
 
   constructor(
@@ -68,7 +68,7 @@ export class Breaker {
 
   /** A use of the connection has ended well. */
   served(era: number): void {
-    if (this.failures === 0 || era !== this.era) return
+    if (this.pauses === 0 || era !== this.era) return
     this.failures = 0
     this.pauses = 0
     this.lastError = undefined

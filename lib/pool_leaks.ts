@@ -35,7 +35,7 @@ export class HolderWatch {
       {
         type: 'EdgewireWarning',
         code: 'EDGEWIRE_POOL_LEAK',
-        detail: `taken here: ${member.taker?.stack?.replace(/^Error\n/, '') ?? 'unknown'}`,
+        detail: `taken here: ${member.taker?.stack?.replace(/^Error: ?\n\s*/, '') ?? 'unknown'}`,
       },
     )
   }

@@ -22,6 +22,8 @@ import type { AcquireOptions, Balance, PoolOptions } from './pool_api.js'
 const ConnsMax = 1_000_000
 const BackoffMsMin = 1
 const LeakDetectionMsMin = 10
+const UpkeepMsMin = 5
+const UpkeepMsMax = 1_000
 
 /** One upstream: a name to look up, or an address as it is. */
 export type PlannedUpstream =
@@ -200,4 +202,13 @@ export function planAcquire(given: AcquireOptions, timeoutMs: number): { signal?
 /** The time that those in use are given. */
 export function planDrain(given: { timeoutMs?: number }): number {
   return integer('pool', checkKeys('pool', given, ['timeoutMs']), 'timeoutMs', 0, 0, TimeoutMsMax)
+}
+
+/** Often enough that no period is overrun by more than a quarter, or a second. */
+export function upkeepPeriod(plan: PoolPlan, hasNames: boolean): number {
+  const periods = [plan.idleTimeoutMs, plan.maxLifetimeMs, plan.leakDetectionMs]
+  if (plan.validate !== undefined) periods.push(plan.validateEveryMs)
+  if (hasNames) periods.push(plan.dnsTtlMs)
+  const shortest = Math.min(...periods.filter((ms) => ms > 0), UpkeepMsMax * 4)
+  return Math.max(UpkeepMsMin, Math.floor(shortest / 4))
 }

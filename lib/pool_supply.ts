@@ -7,39 +7,18 @@
 import type { AsyncResource } from 'node:async_hooks'
 import { balancer, type Choose } from './balancer.js'
 import type { StreamConn } from './conn.js'
-import type { Conn, DialOptions } from './net.js'
 import { AddressBook } from './pool_addresses.js'
 import { Checker } from './pool_check.js'
-import type { Clock, Timer } from './pool_clock.js'
-import type { Ask } from './pool_discovery.js'
+import type { Timer } from './pool_clock.js'
 import { Member, noMembers, type PoolAddress } from './pool_member.js'
-import type { PoolPlan } from './pool_plan.js'
+import type { Demand, PoolParts } from './pool_parts.js'
+import { type PoolPlan, upkeepPeriod } from './pool_plan.js'
+import { dialFirst, inNeed } from './pool_spread.js'
 
 /** After so long another address is dialed as well: RFC 8305's Connection Attempt Delay. */
 const SlowDialMs = 250
 /** Of maxLifetimeMs up to so much is left out, so that connections opened together do not end together. */
 const LifetimeJitter = 0.1
-const UpkeepMsMin = 5
-const UpkeepMsMax = 1_000
-
-export type Dial = (options: DialOptions) => Promise<Conn>
-
-/** What a pool is made of besides its plan: replaced in tests. */
-export interface PoolParts {
-  clock: Clock
-  dial: Dial
-  ask: Ask
-  /** One turn of the event loop. */
-  turn: () => Promise<void>
-}
-
-/** Those who wait. */
-export interface Demand {
-  readonly size: number
-  serve(member: Member): boolean
-  /** No address can be reached. */
-  failAll(): void
-}
 
 export class Supply {
   readonly counts = noMembers()
@@ -52,6 +31,7 @@ export class Supply {
     expiredIdle: 0,
     expiredAge: 0,
     departed: 0,
+    moved: 0,
     stirred: 0,
     unfit: 0,
     discarded: 0,
@@ -90,7 +70,11 @@ export class Supply {
       () => this.pump(),
     )
     this.upkeepMs = upkeepPeriod(plan, this.addresses.discovery.hasNames)
-    if (plan.minIdle === 0) return
+  }
+
+  /** Dials what minIdle asks for. */
+  start(): void {
+    if (this.plan.minIdle === 0) return
     this.armUpkeep()
     this.pump()
   }
@@ -107,7 +91,7 @@ export class Supply {
   }
 
   lend(member: Member): void {
-    if (member.state === 'idle') member.conn?.rouse()
+    if (member.state !== 'dialing') member.conn?.rouse()
     member.moveTo('busy', this.parts.clock.now())
   }
 
@@ -118,7 +102,7 @@ export class Supply {
     const conn = member.conn as StreamConn
     member.usedAt = now
     if (!member.isOver) address.breaker.served(member.era)
-    const why = conn.isQuiet ? this.ageOf(member, now) : 'unfit'
+    const why = conn.isQuiet ? this.reasonToEnd(member, now) : 'unfit'
     if (why !== undefined) {
       this.retire(member, why)
     } else if (this.isDraining) {
@@ -129,10 +113,18 @@ export class Supply {
     }
   }
 
-  /** Why it may not be used again, though it works. */
-  private ageOf(member: Member, now: number): 'departed' | 'expiredAge' | undefined {
+  /** Why it is not used again, though it works. */
+  private reasonToEnd(member: Member, now: number): 'departed' | 'expiredAge' | 'moved' | undefined {
     if (member.address.leaving) return 'departed'
-    return now >= member.expiresAt ? 'expiredAge' : undefined
+    if (now >= member.expiresAt) return 'expiredAge'
+    return this.makesRoom(member.address) ? 'moved' : undefined
+  }
+
+  /** One at a time, so that a new address takes over gently. */
+  private makesRoom(address: PoolAddress): boolean {
+    const { balance, maxTotal, maxPerAddress } = this.plan
+    if (this.members.size < maxTotal || this.counts.dialing + this.counts.closing > 0) return false
+    return inNeed(address, this.addresses.active, balance, maxPerAddress) !== undefined
   }
 
   giveUp(member: Member, error: Error | undefined): void {
@@ -182,7 +174,8 @@ export class Supply {
       this.addresses.discovery.refresh()
       this.serveIdle()
       this.dialNeeded()
-      if (this.demand.size > 0 && this.isHopeless()) this.demand.failAll()
+      if (this.isHopeless()) this.demand.failAll()
+      else this.demand.look()
       this.armRetry()
     } finally {
       this.isPumping = false
@@ -203,7 +196,7 @@ export class Supply {
     while (this.missing() > 0) {
       const candidates = this.addresses.active.filter((address) => this.mayDial(address))
       if (candidates.length === 0) return
-      this.dial(this.choose(candidates))
+      this.dial(this.choose(dialFirst(candidates, this.plan.balance)))
     }
   }
 
@@ -342,7 +335,7 @@ export class Supply {
     this.close(member)
   }
 
-  private retire(member: Member, why: 'unfit' | 'departed' | 'expiredAge' | 'expiredIdle'): void {
+  private retire(member: Member, why: 'unfit' | 'departed' | 'moved' | 'expiredAge' | 'expiredIdle'): void {
     this.tally[why]++
     this.close(member)
   }
@@ -438,13 +431,4 @@ export class Supply {
 function dropFrom(list: Member[], member: Member): void {
   const at = list.lastIndexOf(member)
   if (at >= 0) list.splice(at, 1)
-}
-
-/** Often enough that no period is overrun by more than a quarter, or a second. */
-function upkeepPeriod(plan: PoolPlan, hasNames: boolean): number {
-  const periods = [plan.idleTimeoutMs, plan.maxLifetimeMs, plan.leakDetectionMs]
-  if (plan.validate !== undefined) periods.push(plan.validateEveryMs)
-  if (hasNames) periods.push(plan.dnsTtlMs)
-  const shortest = Math.min(...periods.filter((ms) => ms > 0), UpkeepMsMax * 4)
-  return Math.max(UpkeepMsMin, Math.floor(shortest / 4))
 }
