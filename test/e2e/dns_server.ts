@@ -38,12 +38,9 @@ export class DnsServer {
   readonly asked: Question[] = []
   readonly server: string
   respond: Respond
+  private stopped = false
 
-  private constructor(
-    private readonly udp: dgram.Socket,
-    private readonly tcp: net.Server,
-    respond: Respond,
-  ) {
+  private constructor(udp: dgram.Socket, tcp: net.Server, respond: Respond) {
     this.respond = respond
     this.server = `127.0.0.1:${(tcp.address() as AddressInfo).port}`
     const sockets = new Set<net.Socket>()
@@ -70,8 +67,6 @@ export class DnsServer {
       tcp.close()
     })
   }
-
-  private stopped = false
 
   static async start(respond: Respond): Promise<DnsServer> {
     for (let tries = 0; ; tries++) {
