@@ -235,6 +235,21 @@ describe.runIf(isNode)('giving up', () => {
     }
   })
 
+  test('the look-up is told', async () => {
+    const seen = deferred<AbortSignal>()
+    const lookup: LookupFn = (_, { signal }) => {
+      seen.resolve(signal!)
+      return new Promise(() => {})
+    }
+    const controller = new AbortController()
+    const pending = rejection(dial({ host: 'x.test', port: 1, lookup, signal: controller.signal }))
+    const signal = await within('the look-up', seen.promise)
+    expect(signal.aborted).toBe(false)
+    controller.abort()
+    await pending
+    expect(signal.aborted).toBe(true)
+  })
+
   test('while IPv4 addresses wait for IPv6 ones: nothing is tried', async () => {
     const live = await counting('127.0.0.1')
     const controller = new AbortController()
