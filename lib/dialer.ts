@@ -61,6 +61,8 @@ class Dialing implements ConnOwner {
   private readonly outcomes = new Map<Conn, Outcome<Conn, NetError>>()
   /** Ends the waiting for names. */
   private readonly lookups = new AbortController()
+  /** For `lookup`: this call's own. */
+  private ownResolver: Resolver | undefined
   private readonly nameErrors: NetError[] = []
   private decided = false
   private resolve!: (conn: Conn) => void
@@ -131,7 +133,8 @@ class Dialing implements ConnOwner {
     const { resolver, lookup } = this.plan
     // A resolver of the caller's may know names of other forms.
     if (resolver === undefined) readHost(host, 'dial')
-    const names = resolver ?? (lookup === undefined ? defaultResolver() : resolverOfLookup(lookup))
+    if (lookup !== undefined) this.ownResolver = resolverOfLookup(lookup)
+    const names = resolver ?? this.ownResolver ?? defaultResolver()
     for (const family of familiesOf(this.plan)) {
       this.resolveFamily(names, host, family).then(
         (addresses) =>
@@ -204,6 +207,7 @@ class Dialing implements ConnOwner {
     this.decided = true
     settle()
     this.lookups.abort()
+    this.ownResolver?.close()
   }
 
   private fail(error: unknown): void {

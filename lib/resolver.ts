@@ -86,7 +86,7 @@ const keys: readonly string[] = [
 
 /** A resolver of its own. Throws ERR_INVALID_ARG (`op: 'resolve'`). It keeps nothing alive but queries under way. */
 export function createResolver(options: ResolverOptions = {}): Resolver {
-  return new CachingResolver(checkOptions(options))
+  return new CachingResolver(options)
 }
 
 let shared: Resolver | undefined
@@ -151,10 +151,14 @@ export class CachingResolver implements Resolver {
   /** One per call that waits: makes it fail. Not a promise to race with, which would keep every call that ever waited. */
   private readonly waiting = new Set<(code: string) => void>()
 
+  private readonly settings: Settings
+
   constructor(
-    private readonly settings: Settings,
+    options: ResolverOptions,
     private readonly clock: ResolverClock = systemClock,
   ) {
+    const settings = checkOptions(options)
+    this.settings = settings
     this.source = settings.lookup === undefined ? new DnsSource(settings) : new LookupSource(settings.lookup)
     const { hostsFile, maxNames } = settings
     if (hostsFile !== false) this.hosts = new HostsFile(hostsFile, clock.monotonicMs)

@@ -24,7 +24,15 @@ const SIZES = [
   { what: 'the documents', files: /\.md$|^LICENSE$|^package\.json$/, each: 16 * KIB, all: 64 * KIB },
 ]
 
-const DOCUMENTS = ['CHANGELOG.md', 'LICENSE', 'README.md', 'docs/errors.md', 'docs/lifecycle.md', 'docs/tuning.md']
+const DOCUMENTS = [
+  'CHANGELOG.md',
+  'LICENSE',
+  'README.md',
+  'docs/dialing.md',
+  'docs/errors.md',
+  'docs/lifecycle.md',
+  'docs/tuning.md',
+]
 
 /** Every path in a tarball of this clone. */
 function expected(root, prebuilds) {
