@@ -5,6 +5,9 @@ import { describe, expect, test } from 'vitest'
 import { atEnd, deferred, freshPath, rejection, serve, turn, unix, until, within } from './harness.ts'
 import { idOf, PoolServer } from './pool_server.ts'
 
+/** Reads of up to so much take so much from the kernel. */
+const READ_BYTES = 4096
+
 /** A pool, which is drained after the test. */
 function pooled(server: PoolServer, options: Partial<PoolOptions> = {}): Pool {
   const pool = createPool({ host: server.host, port: server.port, ...options } as PoolOptions)
@@ -136,6 +139,33 @@ describe('what the last use has left', () => {
     lease.conn.write('?????')
     lease.release()
     await until('the server has got them', () => server.answers === 5)
+  })
+
+  test('bytes that still lie in the kernel: nobody gets the connection before the reactor has looked', async () => {
+    const server = await PoolServer.start()
+    const pool = pooled(server, { maxTotal: 1 })
+    const lease = await take(pool)
+    lease.conn.write(Buffer.alloc((2 * READ_BYTES) / 4))
+    await until('all is answered', () => server.answers === (2 * READ_BYTES) / 4)
+    await turn()
+    // Exactly so much as is read at once: whether there is more is not known yet.
+    for (let have = 0; have < READ_BYTES; ) have += (await lease.conn.read(new Uint8Array(READ_BYTES - have))) ?? 0
+    lease.release()
+    expect(pool.tryAcquire()).toBeUndefined()
+    expect(await use(pool)).toBe(2)
+    expect(pool.stats()).toMatchObject({ unfit: 0, stirred: 1 })
+  })
+
+  test('a read that took all there was: the connection is lent again', async () => {
+    const server = await PoolServer.start()
+    const pool = pooled(server, { maxTotal: 1 })
+    const lease = await take(pool)
+    lease.conn.write(Buffer.alloc(READ_BYTES / 4))
+    await until('all is answered', () => server.answers === READ_BYTES / 4)
+    for (let have = 0; have < READ_BYTES; ) have += (await lease.conn.read(new Uint8Array(READ_BYTES - have))) ?? 0
+    lease.release()
+    expect(await use(pool)).toBe(1)
+    expect(pool.stats()).toMatchObject({ unfit: 0, stirred: 0, dials: 1 })
   })
 
   test('use() that throws', async () => {
