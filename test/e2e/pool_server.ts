@@ -3,7 +3,7 @@
 
 import { once } from 'node:events'
 import net from 'node:net'
-import type { Conn } from 'edgewire'
+import { type Conn, createPool, type Lease, type Pool, type PoolOptions } from 'edgewire'
 import { atEnd, within } from './harness.ts'
 
 const ID_BYTES = 4
@@ -87,4 +87,17 @@ export async function idOf(conn: Conn): Promise<number> {
     have += count
   }
   return Buffer.from(bytes).readUInt32BE()
+}
+
+/** A pool, which is drained after the test. */
+export function pooled(server: PoolServer, options: Partial<PoolOptions> = {}): Pool {
+  const pool = createPool({ host: server.host, port: server.port, ...options } as PoolOptions)
+  atEnd(() => pool.drain({ timeoutMs: 100 }))
+  return pool
+}
+
+export const take = (pool: Pool): Promise<Lease> => within('a connection is lent', pool.acquire({ timeoutMs: 0 }))
+
+export async function use(pool: Pool): Promise<number> {
+  return within('a connection is used', pool.use(idOf))
 }
