@@ -209,21 +209,16 @@ export class ConnPool implements Pool, Lender {
       for (const queue of [this.waiters, this.warming]) queue.failAll(() => this.closedError())
       this.settleDrain()
     }
-    const timer = timeoutMs > 0 ? this.parts.clock.after(timeoutMs, false, () => this.abortAll()) : undefined
+    const timer =
+      timeoutMs > 0
+        ? this.parts.clock.after(timeoutMs, false, () => this.supply.abortAll(this.closedError()))
+        : undefined
     await this.drained.promise
     timer?.cancel()
   }
 
   private settleDrain(): void {
     if (this.supply.members.size === 0) this.drained?.resolve()
-  }
-
-  /** Their holders keep their leases, and find the connections closed. */
-  private abortAll(): void {
-    for (const member of this.supply.members) {
-      member.conn?.abort(this.closedError())
-      this.supply.close(member)
-    }
   }
 
   [Symbol.asyncDispose](): Promise<void> {

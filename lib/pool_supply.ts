@@ -137,6 +137,7 @@ export class Supply {
 
   private makeIdle(member: Member, now: number): void {
     member.moveTo('idle', now)
+    member.taker = undefined
     member.address.idle.push(member)
     this.rest(member)
   }
@@ -379,6 +380,15 @@ export class Supply {
     this.retryTimer?.cancel()
     this.upkeepTimer?.cancel()
     for (const member of this.members) this.letGo(member)
+  }
+
+  /** Those in use are aborted. Dials were given up before; one that connects all the same is closed then. */
+  abortAll(reason: Error): void {
+    for (const member of this.members) {
+      if (member.state === 'dialing') continue
+      member.conn?.abort(reason)
+      this.close(member)
+    }
   }
 
   /** What nobody uses is given up at once. */

@@ -177,6 +177,26 @@ describe('dials', () => {
   })
 })
 
+test('drain() closes what a dial brings that could not be given up, also after its time', async () => {
+  const conn = new MadeUpConn()
+  let connect: ((made: MadeUpConn) => void) | undefined
+  const dial = () =>
+    new Promise<MadeUpConn>((resolve) => {
+      connect = resolve
+    })
+  const plan = planPool({ host: '10.0.0.1', port: 80 })
+  const ask = () => Promise.reject(new Error('asked'))
+  const pool = new ConnPool(plan, { clock, dial, ask, turn: settled } as never)
+  const waiting = pool.acquire()
+  const end = pool.drain({ timeoutMs: 10 })
+  await expect(waiting).rejects.toMatchObject({ code: 'ERR_POOL_CLOSED' })
+  clock.advance(10)
+  expect(pool.stats().total).toBe(1)
+  connect?.(conn)
+  await end
+  expect({ state: conn.state, total: pool.stats().total }).toEqual({ state: 'closed', total: 0 })
+})
+
 test('a dial does not belong to the async context of who waits', async () => {
   const storage = new AsyncLocalStorage<string>()
   const seen: unknown[] = []
@@ -258,6 +278,27 @@ describe('addresses', () => {
     await settled()
     expect(pool.stats().moved).toBe(2)
     expect(dials.slice(5).map(({ to }) => to)).toEqual([])
+  })
+
+  test('one that has left DNS loses its idle connections and its dials at once', async () => {
+    let addresses = ['10.0.0.1']
+    const ask = async () => ({ addresses, ttlMs: 100 })
+    const pool = poolOf({ host: 'a.test', port: 80, dnsTtlMs: 100 }, ask)
+    const first = pool.acquire()
+    await settled()
+    dials[0]?.accept()
+    const [held] = [await first, ...(await taken(pool, 1))]
+    const controller = new AbortController()
+    pool.acquire({ signal: controller.signal }).catch(() => {})
+    await settled()
+    controller.abort()
+    held.release()
+    expect(pool.stats()).toMatchObject({ idle: 1, dialing: 1, busy: 1 })
+    addresses = ['10.0.0.2']
+    clock.advance(150)
+    await settled()
+    expect(dials[2]?.signal.aborted).toBe(true)
+    expect(pool.stats()).toMatchObject({ idle: 0, dialing: 0, busy: 1, total: 1, departed: 1, dialFailures: 0 })
   })
 
   test('a chosen one without connection is dialed for the next time, and another helps out', async () => {
