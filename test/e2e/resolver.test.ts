@@ -214,7 +214,9 @@ describe('sharing', () => {
         maxNames: 3,
       },
     )
-    for (const name of ['a.test', 'b.test', 'c.test', 'a.test', 'd.test']) await addressesOf(resolver, name)
+    for (const name of ['a.test', 'b.test', 'c.test', 'a.test']) await addressesOf(resolver, name)
+    expect(resolver.peek('b.test'), 'a look is no use').toBeDefined()
+    await addressesOf(resolver, 'd.test')
     expect(resolver.stats()).toMatchObject({ names: 3, evictions: 1 })
     for (const name of ['a.test', 'c.test', 'd.test']) expect(resolver.peek(name), name).toBeDefined()
     expect(resolver.peek('b.test')).toBeUndefined()
