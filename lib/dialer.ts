@@ -118,11 +118,8 @@ class Dialing implements ConnOwner {
     const literal = literalFamily(host)
     if (literal === 0) {
       this.resolveName(host)
-    } else if (family !== 0 && family !== literal) {
-      const why = localAddress === undefined ? '' : ` as localAddress ${localAddress} is`
-      throw new NetError('ERR_INVALID_ARG', { op: 'dial' }, `host must be IPv${family}${why}, got ${host}`, {
-        value: host,
-      })
+    } else if (family !== 0 && family !== literal && localAddress === undefined) {
+      throw new NetError('ERR_INVALID_ARG', { op: 'dial' }, `host must be IPv${family}, got ${host}`, { value: host })
     } else {
       this.race.answer(4, [{ kind: abi.NameIp, name: host, port }])
     }

@@ -384,7 +384,6 @@ test.each<[string, Partial<DialOptions>]>([
   ['family', { family: 5 as 4 }],
   ['IPv6', { host: '127.0.0.1', family: 6 }],
   ['localAddress', { localAddress: '::1', family: 4 }],
-  ['localAddress', { host: '127.0.0.1', localAddress: '::1' }],
   ['attemptDelayMs', { attemptDelayMs: 9 }],
   ['attemptTimeoutMs', { attemptTimeoutMs: -1 }],
   ['fastOpen', { fastOpen: 1 as unknown as boolean }],
