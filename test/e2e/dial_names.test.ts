@@ -201,6 +201,26 @@ describe('when all have failed', () => {
   })
 })
 
+test('a resolver of the caller\u2019s may answer anything, and dial() has an end', async () => {
+  const answers: [() => unknown, string][] = [
+    [() => Promise.reject(null), 'ENOTFOUND'],
+    [() => Promise.reject(Object.assign(new Error('x'), { code: 'EMINE' })), 'EMINE'],
+    [
+      () => {
+        throw new Error('x')
+      },
+      'ENOTFOUND',
+    ],
+    [async () => undefined, 'ENOTFOUND'],
+    [async () => ({ addresses: [] }), 'ENODATA'],
+    [async () => ({ addresses: [{ address: 'nonsense', family: 4 }] }), 'EINVAL'],
+  ]
+  for (const [resolve, code] of answers) {
+    const resolver = { resolve } as never
+    expect(await rejection(dial({ host: 'a name: mine', port: 1, resolver }))).toMatchObject({ code, op: 'dial' })
+  }
+})
+
 describe('giving up', () => {
   const silence: LookupFn = () => new Promise(() => {})
   const phases: [string, Partial<DialOptions>][] = [
