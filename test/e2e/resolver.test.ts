@@ -31,7 +31,7 @@ describe('asking', () => {
     expect(found).toMatchObject({ host: 'x.test', stale: false })
     expect(found.addresses.map(({ family }) => family)).toEqual([6, 4, 4])
     expect(found.addresses[0]!.address).toBe('2001:db8::1')
-    expect(found.expiresAt).toBeGreaterThanOrEqual(before + 60_000)
+    expect(found.expiresAt).toBeGreaterThan(before + 60_000 - 1)
     expect(found.expiresAt).toBeLessThanOrEqual(Date.now() + 60_000)
     expect(resolver.stats()).toMatchObject({ names: 1, pending: 0, queries: 2, misses: 1, hits: 0, failures: 0 })
     expect(await resolver.resolve('X.test.')).toMatchObject({ host: 'X.test.', addresses: found.addresses })
@@ -145,7 +145,7 @@ describe('failures', () => {
   test('the second try is answered', async () => {
     let asked = 0
     const { resolver } = await start(({ name }) => (asked++ === 0 ? undefined : { answers: [a(name, '192.0.2.1')] }), {
-      timeoutMs: 50,
+      timeoutMs: 400,
     })
     expect(await addressesOf(resolver, 'slow.test', { family: 4 })).toEqual(['192.0.2.1'])
   })
