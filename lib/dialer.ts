@@ -59,11 +59,12 @@ class Dialing implements ConnOwner {
   private readonly race: DialRace<Target, Conn, NetError>
   /** What the race waits to be told of each connection that is on its way. */
   private readonly outcomes = new Map<Conn, Outcome<Conn, NetError>>()
-  /** Ends the waiting for names. */
-  private readonly lookups = new AbortController()
+  /** Ends the waiting for names. Made for names only: it is dear, and most dials of a pool are to addresses. */
+  private lookups: AbortController | undefined
   /** For `lookup`: this call's own. */
   private ownResolver: Resolver | undefined
-  private readonly nameErrors: NetError[] = []
+  /** Of a resolver of the caller's they may be anything. */
+  private readonly nameErrors: unknown[] = []
   private decided = false
   private resolve!: (conn: Conn) => void
   private reject!: (error: unknown) => void
@@ -118,11 +119,8 @@ class Dialing implements ConnOwner {
     const literal = literalFamily(host)
     if (literal === 0) {
       this.resolveName(host)
-    } else if (family !== 0 && family !== literal) {
-      const why = localAddress === undefined ? '' : ` as localAddress ${localAddress} is`
-      throw new NetError('ERR_INVALID_ARG', { op: 'dial' }, `host must be IPv${family}${why}, got ${host}`, {
-        value: host,
-      })
+    } else if (family !== 0 && family !== literal && localAddress === undefined) {
+      throw new NetError('ERR_INVALID_ARG', { op: 'dial' }, `host must be IPv${family}, got ${host}`, { value: host })
     } else {
       this.race.answer(4, [{ kind: abi.NameIp, name: host, port }])
     }
@@ -134,24 +132,31 @@ class Dialing implements ConnOwner {
     // A resolver of the caller's may know names of other forms.
     if (resolver === undefined) readHost(host, 'dial')
     if (lookup !== undefined) this.ownResolver = resolverOfLookup(lookup)
+    const lookups = new AbortController()
+    this.lookups = lookups
     const names = resolver ?? this.ownResolver ?? defaultResolver()
     for (const family of familiesOf(this.plan)) {
-      this.resolveFamily(names, host, family).then(
+      this.resolveFamily(names, host, family, lookups.signal).then(
         (addresses) =>
           this.race.answer(
             family,
             addresses.map((address) => this.targetAt(address)),
           ),
         (error: unknown) => {
-          this.nameErrors.push(error as NetError)
+          this.nameErrors.push(error)
           this.race.answer(family, [])
         },
       )
     }
   }
 
-  private async resolveFamily(names: Resolver, host: string, family: Family): Promise<readonly NameAddress[]> {
-    const { addresses } = await names.resolve(host, { family, signal: this.lookups.signal })
+  private async resolveFamily(
+    names: Resolver,
+    host: string,
+    family: Family,
+    signal: AbortSignal,
+  ): Promise<readonly NameAddress[]> {
+    const { addresses } = await names.resolve(host, { family, signal })
     return addresses
   }
 
@@ -206,7 +211,7 @@ class Dialing implements ConnOwner {
     if (this.decided) return
     this.decided = true
     settle()
-    this.lookups.abort()
+    this.lookups?.abort()
     this.ownResolver?.close()
   }
 
@@ -220,10 +225,9 @@ class Dialing implements ConnOwner {
   private whyLost(): NetError {
     const tried = this.race.tried().map(({ failure }) => failure as NetError)
     if (tried.length > 0) return dialError(this.place(), tried)
-    const code = graverCode(this.nameErrors.map((error) => error.code ?? 'ENOTFOUND'))
-    const cause = this.nameErrors.find((error) => error.code === code) ?? this.nameErrors[0]
-    const details = { cause, value: cause?.value, timeout: cause?.timeout === true }
-    return new NetError(code, this.place(), describeResolution(code), details)
+    const code = graverCode(this.nameErrors.map(codeOf))
+    const cause = this.nameErrors.find((error) => codeOf(error) === code)
+    return new NetError(code, this.place(), describeResolution(code), { cause, timeout: code === 'ETIMEOUT' })
   }
 
   private deadlineError(): NetError {
@@ -244,6 +248,11 @@ class Dialing implements ConnOwner {
 function familiesOf({ place, family }: DialPlan): readonly Family[] {
   if (place.kind === 'path' || literalFamily(place.host ?? HostDefault) !== 0) return [4]
   return family === 0 ? [6, 4] : [family]
+}
+
+function codeOf(error: unknown): string {
+  const code = (error as { code?: unknown } | null | undefined)?.code
+  return typeof code === 'string' ? code : 'ENOTFOUND'
 }
 
 function placeOf(target: Target): ErrorPlace {

@@ -6,7 +6,7 @@ import { createResolver, NetError, type Resolver, type ResolverOptions } from 'e
 import { describe, expect, test } from 'vitest'
 import { a, aaaa, cname, DnsServer, Rcode, type Reply, type Respond, records } from './dns_server.ts'
 import { atEnd, deferred, freshPath, rejection, until, within } from './harness.ts'
-import { isNode } from './runtime.ts'
+import { isBun, isDeno, isNode } from './runtime.ts'
 
 async function start(respond: Respond, options: ResolverOptions = {}): Promise<{ dns: DnsServer; resolver: Resolver }> {
   const dns = await DnsServer.start(respond)
@@ -18,7 +18,7 @@ async function start(respond: Respond, options: ResolverOptions = {}): Promise<{
 const addressesOf = async (resolver: Resolver, host: string, options = {}) =>
   (await within(host, resolver.resolve(host, options))).addresses.map(({ address }) => address)
 
-describe.runIf(isNode)('asking', () => {
+describe('asking', () => {
   test('A and AAAA are asked for at the same time; IPv6 comes first', async () => {
     const both = deferred()
     const { dns, resolver } = await start(async (question) => {
@@ -31,7 +31,7 @@ describe.runIf(isNode)('asking', () => {
     expect(found).toMatchObject({ host: 'x.test', stale: false })
     expect(found.addresses.map(({ family }) => family)).toEqual([6, 4, 4])
     expect(found.addresses[0]!.address).toBe('2001:db8::1')
-    expect(found.expiresAt).toBeGreaterThanOrEqual(before + 60_000)
+    expect(found.expiresAt).toBeGreaterThan(before + 60_000 - 1)
     expect(found.expiresAt).toBeLessThanOrEqual(Date.now() + 60_000)
     expect(resolver.stats()).toMatchObject({ names: 1, pending: 0, queries: 2, misses: 1, hits: 0, failures: 0 })
     expect(await resolver.resolve('X.test.')).toMatchObject({ host: 'X.test.', addresses: found.addresses })
@@ -62,8 +62,8 @@ describe.runIf(isNode)('asking', () => {
     }))
     const { addresses, expiresAt } = await within('the answer', resolver.resolve('www.test'))
     expect(addresses.map(({ address }) => address)).toEqual(['2001:db8::7', '192.0.2.7'])
-    // The shortest TTL of the chain counts.
-    expect(expiresAt).toBeLessThanOrEqual(Date.now() + 7_000)
+    // The shortest TTL of the chain counts, but for Deno, which looks at the addresses only.
+    if (!isDeno) expect(expiresAt).toBeLessThanOrEqual(Date.now() + 7_000)
   })
 
   test('a truncated answer is asked for again over TCP; it may be huge', async () => {
@@ -98,8 +98,9 @@ describe.runIf(isNode)('asking', () => {
   })
 })
 
-describe.runIf(isNode)('failures', () => {
-  test('no such name; a name without addresses: both are remembered', async () => {
+describe('failures', () => {
+  // Bun and Deno do not tell the two apart.
+  test.runIf(isNode)('no such name; a name without addresses: both are remembered', async () => {
     const { dns, resolver } = await start(({ name }) => (name === 'none.test' ? { rcode: Rcode.NxDomain } : {}))
     const missing = await rejection(resolver.resolve('none.test'))
     expect(missing).toBeInstanceOf(NetError)
@@ -118,7 +119,8 @@ describe.runIf(isNode)('failures', () => {
     expect(resolver.stats()).toMatchObject({ hits: 2, failures: 0 })
   })
 
-  test('SERVFAIL is remembered only briefly, and one family is enough', async () => {
+  // Deno calls every failure ENOTFOUND.
+  test.skipIf(isDeno)('SERVFAIL is remembered only briefly, and one family is enough', async () => {
     const { dns, resolver } = await start(({ name, type }) =>
       name === 'half.test' && type === 'A' ? { answers: [a(name, '192.0.2.1', 60)] } : { rcode: Rcode.ServFail },
     )
@@ -143,7 +145,7 @@ describe.runIf(isNode)('failures', () => {
   test('the second try is answered', async () => {
     let asked = 0
     const { resolver } = await start(({ name }) => (asked++ === 0 ? undefined : { answers: [a(name, '192.0.2.1')] }), {
-      timeoutMs: 50,
+      timeoutMs: 400,
     })
     expect(await addressesOf(resolver, 'slow.test', { family: 4 })).toEqual(['192.0.2.1'])
   })
@@ -159,7 +161,7 @@ describe.runIf(isNode)('failures', () => {
   })
 })
 
-describe.runIf(isNode)('sharing', () => {
+describe('sharing', () => {
   test('concurrent calls for one name share its queries; a signal stops its own call only', async () => {
     const gate = deferred()
     const { dns, resolver } = await start(async ({ name, type }) => {
@@ -212,12 +214,15 @@ describe.runIf(isNode)('sharing', () => {
         maxNames: 3,
       },
     )
-    for (const name of ['a.test', 'b.test', 'c.test', 'a.test', 'd.test']) await addressesOf(resolver, name)
+    for (const name of ['a.test', 'b.test', 'c.test', 'a.test']) await addressesOf(resolver, name)
+    expect(resolver.peek('b.test'), 'a look is no use').toBeDefined()
+    await addressesOf(resolver, 'd.test')
     expect(resolver.stats()).toMatchObject({ names: 3, evictions: 1 })
     for (const name of ['a.test', 'c.test', 'd.test']) expect(resolver.peek(name), name).toBeDefined()
     expect(resolver.peek('b.test')).toBeUndefined()
     await addressesOf(resolver, 'b.test')
-    expect(dns.count('b.test')).toBe(4)
+    // Bun remembers answers below node:dns.
+    if (!isBun) expect(dns.count('b.test')).toBe(4)
   })
 })
 
