@@ -101,6 +101,22 @@ describe('an upstream that is down', () => {
     expect(failures()).toBe(1)
   })
 
+  test('a connection that breaks in use counts as a failure, one that breaks while it is idle does not', async () => {
+    const server = await PoolServer.start()
+    const pool = drained({ host: server.host, port: server.port, backoffMs: 1 })
+    const failures = () => pool.snapshot().addresses[0]?.failures
+    expect(await pool.use(idOf)).toBe(1)
+    server.sockets.get(1)?.resetAndDestroy()
+    await until('the pool has noticed', () => pool.stats().stirred === 1)
+    expect(failures()).toBe(0)
+    const lease = await pool.acquire()
+    expect(await idOf(lease.conn)).toBe(2)
+    server.sockets.get(2)?.resetAndDestroy()
+    await within('it breaks', lease.conn.closed)
+    lease.release()
+    expect(failures()).toBe(1)
+  })
+
   test('a name that does not exist', async () => {
     const lookup = () => Promise.reject(Object.assign(new Error('no such name'), { code: 'ENOTFOUND' }))
     const pool = drained({ host: 'nowhere.test', port: 1, lookup })
