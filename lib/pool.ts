@@ -24,8 +24,18 @@ import { defaultResolver } from './resolver.js'
  */
 export function createPool(options: PoolOptions): Pool {
   const plan = planPool(options)
-  const turn = () => new Promise<void>((resolve) => setImmediate(resolve))
   return new ConnPool(plan, { clock: systemClock, dial, ask: askOf(plan), turn })
+}
+
+/** As a rule one or two do. Not every runtime polls between two immediates, and no thread needs to be hurried. */
+const QuickTurns = 4
+const SlowTurnMs = 1
+
+function turn(count: number): Promise<void> {
+  return new Promise((resolve) => {
+    if (count < QuickTurns) setImmediate(resolve)
+    else setTimeout(resolve, SlowTurnMs)
+  })
 }
 
 function askOf({ resolver, lookup }: PoolPlan): Ask {

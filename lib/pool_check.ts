@@ -4,10 +4,11 @@ import type { AsyncResource } from 'node:async_hooks'
 import type { StreamConn } from './conn.js'
 import type { Clock } from './pool_clock.js'
 import type { Member } from './pool_member.js'
+import type { PoolParts } from './pool_parts.js'
 import type { PoolPlan } from './pool_plan.js'
 
 /** Turns that a connection at rest is given to find out whether there are bytes. More means that reading is starved. */
-const SettleTurnsMax = 8
+const SettleTurnsMax = 100
 
 export class Checker {
   validations = 0
@@ -16,7 +17,7 @@ export class Checker {
   constructor(
     private readonly plan: PoolPlan,
     private readonly clock: Clock,
-    private readonly turn: () => Promise<void>,
+    private readonly turn: PoolParts['turn'],
     private readonly context: AsyncResource,
     private readonly rest: (member: Member) => void,
   ) {}
@@ -70,7 +71,7 @@ export class Checker {
 
   /** A read that took all there was cannot know that: the reactor looks in its next turn, and tells if there is more. */
   private async settles(member: Member): Promise<boolean> {
-    for (let turns = 0; member.conn?.mayHaveInput && turns < SettleTurnsMax; turns++) await this.turn()
+    for (let turns = 0; member.conn?.mayHaveInput && turns < SettleTurnsMax; turns++) await this.turn(turns)
     return !member.conn?.mayHaveInput
   }
 }

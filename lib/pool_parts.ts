@@ -12,8 +12,8 @@ export interface PoolParts {
   clock: Clock
   dial: Dial
   ask: Ask
-  /** One turn of the event loop. */
-  turn: () => Promise<void>
+  /** One turn of the event loop, the so manieth that is waited for, from 0. */
+  turn: (count: number) => Promise<void>
 }
 
 /** Those who wait. */

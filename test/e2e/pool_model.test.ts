@@ -208,17 +208,21 @@ class ReleaseUnread extends OfOneHeld {
   }
 }
 
+/** What the server has done has reached this side. */
+const isSeen = (held: Held) => until('its holder can see it', () => held.lease.conn.state !== 'open')
+
 class HurtHeld extends OfOneHeld {
   override check(model: Readonly<Model>) {
     return model.held > 0 && model.isUp
   }
-  act(_model: Model, world: World) {
+  async act(_model: Model, world: World) {
     const held = this.pick(world)
     const socket = world.server.sockets.get(held.id)
     if (socket === undefined || held.isHurt) return
     held.isHurt = true
     if (this.which % 2 === 0) socket.end()
     else socket.resetAndDestroy()
+    await isSeen(held)
   }
 }
 
@@ -245,15 +249,17 @@ class HurtIdle extends Step {
   override check(model: Readonly<Model>) {
     return model.isUp
   }
-  act(_model: Model, world: World) {
+  async act(_model: Model, world: World) {
     const sockets = world.idleSockets()
     const chosen = sockets[this.which % Math.max(1, sockets.length)]
     if (chosen === undefined) return
     const [id, socket] = chosen
+    const { stirred } = world.pool.stats()
     world.hurt.add(id)
     if (this.which % 3 === 0) socket.end()
     else if (this.which % 3 === 1) socket.write('nobody has asked')
     else socket.resetAndDestroy()
+    await until('the pool has noticed', () => world.pool.stats().stirred > stirred)
   }
 }
 
@@ -265,6 +271,7 @@ class Vanish extends Step {
     for (const held of world.held) held.isHurt = true
     for (const [id] of world.idleSockets()) world.hurt.add(id)
     await world.server.vanish()
+    for (const held of world.held) await isSeen(held)
     model.isUp = false
   }
 }
