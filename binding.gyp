@@ -57,6 +57,7 @@
       'test/native/sys_test.cc',
       'test/native/reactor_test.cc',
       'test/native/reactor_close_test.cc',
+      'test/native/reactor_dial_test.cc',
       'test/native/reactor_open_test.cc',
       'test/native/reactor_limits_test.cc',
     ],

@@ -2,6 +2,7 @@
 
 import { isIP } from 'node:net'
 import { invalidArgument, NetError, type Op } from './errors.js'
+import type { LookupFn, Resolver } from './names.js'
 import type { DialOptions, LeakDetection, ListenOptions, Overflow } from './net.js'
 
 /** sun_path less its terminating zero: 107 bytes on Linux, 103 on macOS (unix(7)). */
@@ -13,7 +14,7 @@ const MaxBufferedBytesDefault = 16 * 1024 * 1024
 const LingerMsDefault = 10_000
 const BytesMax = 2 ** 31 - 1
 /** Timeouts up to 24.8 days, as setTimeout has them. */
-const TimeoutMsMax = 2 ** 31 - 1
+export const TimeoutMsMax = 2 ** 31 - 1
 
 /** ConnOptions with every default filled in. */
 export interface ConnSettings {
@@ -58,12 +59,19 @@ const dialKeys: readonly string[] = [
   ...connKeys,
   'localAddress',
   'localPort',
+  'family',
   'timeoutMs',
+  'attemptTimeoutMs',
+  'attemptDelayMs',
+  'fastOpen',
+  'resolver',
+  'lookup',
 ] satisfies readonly (keyof DialOptions)[]
 
-type Bag = Record<string, unknown>
+/** Options whose names have been checked. */
+export type Bag = Record<string, unknown>
 
-function checkKeys(op: Op, options: unknown, keys: readonly string[]): Bag {
+export function checkKeys(op: Op, options: unknown, keys: readonly string[]): Bag {
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
     throw invalidArgument(op, 'the options must be an object', options)
   }
@@ -81,19 +89,19 @@ export function checkInteger(op: Op, name: string, value: unknown, min: number, 
   throw invalidArgument(op, `${name} must be an integer from ${min} to ${max}`, value)
 }
 
-function integer(op: Op, options: Bag, name: string, fallback: number, min: number, max: number): number {
+export function integer(op: Op, options: Bag, name: string, fallback: number, min: number, max: number): number {
   const value = options[name]
   return value === undefined ? fallback : checkInteger(op, name, value, min, max)
 }
 
-function flag(op: Op, options: Bag, name: string, fallback: boolean): boolean {
+export function flag(op: Op, options: Bag, name: string, fallback: boolean): boolean {
   const value = options[name]
   if (value === undefined) return fallback
   if (typeof value === 'boolean') return value
   throw invalidArgument(op, `${name} must be true or false`, value)
 }
 
-function connSettings(op: Op, options: Bag): ConnSettings {
+export function connSettings(op: Op, options: Bag): ConnSettings {
   const highWaterMark = integer(op, options, 'highWaterMark', HighWaterMarkDefault, 0, BytesMax)
   const lowDefault = Math.floor(highWaterMark / 2)
   const maxDefault = Math.max(MaxBufferedBytesDefault, highWaterMark)
@@ -127,13 +135,13 @@ function checkPath(op: Op, path: unknown): string {
   })
 }
 
-function checkHost(op: Op, name: string, host: unknown): string | undefined {
+export function checkHost(op: Op, name: string, host: unknown): string | undefined {
   if (host === undefined) return undefined
   if (typeof host === 'string' && host !== '' && !host.includes('\0')) return host
   throw invalidArgument(op, `${name} must be a non-empty string`, host)
 }
 
-function place(op: Op, options: Bag, portMin: number): Place {
+export function place(op: Op, options: Bag, portMin: number): Place {
   const given = ['path', 'fd'].filter((key) => options[key] !== undefined)
   const hostGiven = options.host !== undefined || options.port !== undefined
   if (given.length > 1 || (given.length === 1 && hostGiven)) {
@@ -146,7 +154,7 @@ function place(op: Op, options: Bag, portMin: number): Place {
   return { kind: 'host', host, port: checkInteger(op, 'port', options.port, portMin, 65_535) }
 }
 
-function checkSignal(op: Op, signal: unknown): AbortSignal | undefined {
+export function checkSignal(op: Op, signal: unknown): AbortSignal | undefined {
   if (signal === undefined || signal instanceof AbortSignal) return signal
   throw invalidArgument(op, 'signal must be an AbortSignal', signal)
 }
@@ -188,12 +196,27 @@ export function planListen(given: ListenOptions): ListenPlan {
   }
 }
 
+/** RFC 8305, 5: less than 10 ms would try everything at once. */
+const AttemptDelayMsMin = 10
+const AttemptDelayMsMax = 60_000
+/** The delay that RFC 8305, 5 recommends. */
+const AttemptDelayMsDefault = 250
+
+export type DialPlace = Exclude<Place, { kind: 'fd' }>
+
 export interface DialPlan {
-  place: Place
+  place: DialPlace
   settings: ConnSettings
   localAddress: string | undefined
   localPort: number
+  /** The only family to try, as `family` and `localAddress` say; 0: both. */
+  family: 0 | 4 | 6
   timeoutMs: number
+  attemptTimeoutMs: number
+  attemptDelayMs: number
+  fastOpen: boolean
+  resolver: Resolver | undefined
+  lookup: LookupFn | undefined
   signal: AbortSignal | undefined
 }
 
@@ -204,7 +227,8 @@ export function planDial(given: DialOptions): DialPlan {
     throw invalidArgument('dial', 'localAddress must be an IP address', localAddress)
   }
   const localPort = integer('dial', options, 'localPort', 0, 0, 65_535)
-  const where = place('dial', options, 1)
+  // `fd` is not among the known options here.
+  const where = place('dial', options, 1) as DialPlace
   if (where.kind === 'path' && (localAddress !== undefined || localPort !== 0)) {
     throw invalidArgument('dial', 'a Unix socket has no localAddress and localPort', localAddress ?? localPort)
   }
@@ -213,9 +237,45 @@ export function planDial(given: DialOptions): DialPlan {
     settings: connSettings('dial', options),
     localAddress,
     localPort,
+    family: dialFamily(options.family, localAddress),
     timeoutMs: integer('dial', options, 'timeoutMs', 0, 0, TimeoutMsMax),
+    attemptTimeoutMs: integer('dial', options, 'attemptTimeoutMs', 0, 0, TimeoutMsMax),
+    attemptDelayMs: integer(
+      'dial',
+      options,
+      'attemptDelayMs',
+      AttemptDelayMsDefault,
+      AttemptDelayMsMin,
+      AttemptDelayMsMax,
+    ),
+    fastOpen: flag('dial', options, 'fastOpen', false),
+    ...nameSource(options),
     signal: checkSignal('dial', options.signal),
   }
+}
+
+function dialFamily(family: unknown, localAddress: string | undefined): 0 | 4 | 6 {
+  if (family !== undefined && family !== 0 && family !== 4 && family !== 6) {
+    throw invalidArgument('dial', 'family must be 0, 4 or 6', family)
+  }
+  const local = localAddress === undefined ? 0 : (isIP(localAddress) as 4 | 6)
+  if (local !== 0 && family && family !== local) {
+    throw invalidArgument('dial', `localAddress is not of family ${family}`, localAddress)
+  }
+  return local || family || 0
+}
+
+function nameSource({ resolver, lookup }: Bag): Pick<DialPlan, 'resolver' | 'lookup'> {
+  if (lookup !== undefined && typeof lookup !== 'function') {
+    throw invalidArgument('dial', 'lookup must be a function', lookup)
+  }
+  if (resolver !== undefined && typeof (resolver as Partial<Resolver> | null)?.resolve !== 'function') {
+    throw invalidArgument('dial', 'resolver must be an object with resolve(), as createResolver() makes it', resolver)
+  }
+  if (lookup !== undefined && resolver !== undefined) {
+    throw invalidArgument('dial', 'give either resolver or lookup', lookup)
+  }
+  return { resolver: resolver as Resolver | undefined, lookup: lookup as LookupFn | undefined }
 }
 
 /** 'host:port' as the error messages have it. */

@@ -61,15 +61,6 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
     this.setInterest(interestFor(this.inbox?.wantedBytes ?? 0))
   }
 
-  private setInterest(bytes: number): void {
-    const { loop, index } = this
-    if (index < 0) return
-    const at = index * abi.InterestWords
-    loop.words[at + abi.InterestRead] = bytes
-    const flags = loop.words[at + abi.InterestFlags]
-    if (bytes !== 0 && (flags & abi.FlagReadable) !== 0) loop.push(abi.CommandRead, index, 0, 0)
-  }
-
   [Symbol.asyncIterator](): AsyncIterableIterator<Buffer> {
     const conn = this
     return {
@@ -272,6 +263,7 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
   onData(address: number, bytes: number): void {
     if (this.phase >= Phase.Closing) return
     if (this.owner.handlers === undefined) {
+      if (this.stir()) return
       this.inbox ??= new Inbox(this.loop)
       this.inbox.feed(address, bytes)
       if (this.inbox.hasReader) this.askForBytes()
@@ -309,8 +301,12 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
   onEnd(): void {
     this.input = Input.Ended
     if (this.phase >= Phase.Closing) return
-    if (this.owner.handlers === undefined) this.inbox?.end()
-    else if (!this.has(Mark.Paused) && !this.inbox?.hasBytes) this.callEnd()
+    if (this.owner.handlers !== undefined) {
+      if (!this.has(Mark.Paused) && !this.inbox?.hasBytes) this.callEnd()
+      return
+    }
+    this.inbox?.end()
+    this.stir()
   }
 
   private callEnd(): void {
@@ -324,6 +320,7 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
 
   onHangup(): void {
     if (this.input === Input.Open) this.input = Input.HungUp
+    this.stir()
   }
 
   onDrain(): void {
@@ -385,6 +382,7 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
     loop.conns[index] = undefined
     if (!this.has(Mark.Unref)) loop.unref()
     try {
+      this.stir()
       owner.connClosed(this, reason)
       if (!this.rare?.heldClose) this.callClose()
     } finally {

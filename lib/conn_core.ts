@@ -15,6 +15,9 @@ import type { Conn, ConnState, Handlers, Listener } from './net.js'
 
 export const BytesMax = 2 ** 31 - 1
 
+/** A connection at rest reads so much, once, to learn that something has come. */
+const RestReadBytes = 4096
+
 /** Dialing -> Open -> Closing -> Closed, never back; states may be skipped. */
 export const Phase = { Dialing: 0, Open: 1, Closing: 2, Closed: 3 } as const
 /** What is known of the peer's FIN. HungUp: it has come, bytes before it may be unread. Ended: all was delivered. */
@@ -60,6 +63,8 @@ export interface Rare {
   flushed: Waiter[]
   addresses: (readonly [family: string, address: string, port: number] | undefined)[]
   closed: { promise: Promise<NetError | undefined>; resolve(error: NetError | undefined): void } | undefined
+  /** Set while the connection is at rest. */
+  stirred: (() => void) | undefined
   /** An orderly end that a paused connection still has to be told. */
   heldClose: boolean
 }
@@ -204,6 +209,63 @@ export abstract class ConnCore {
     return this
   }
 
+  protected setInterest(bytes: number): void {
+    const { loop, index } = this
+    if (index < 0) return
+    const at = index * abi.InterestWords
+    loop.words[at + abi.InterestRead] = bytes
+    const flags = loop.words[at + abi.InterestFlags]
+    if (bytes !== 0 && (flags & abi.FlagReadable) !== 0) loop.push(abi.CommandRead, index, 0, 0)
+  }
+
+  // ---- at rest: between two uses of a pooled connection ------------------------------------------------------------
+
+  /** Nothing of the last use is left that the next one would meet. */
+  get isQuiet(): boolean {
+    const { inbox, rare } = this
+    if (this.phase !== Phase.Open || this.input !== Input.Open || this.output !== Output.Open) return false
+    if (inbox !== undefined && (inbox.hasBytes || inbox.hasReader)) return false
+    return this.bufferedAmount === 0 && (rare === undefined || rare.drained.length + rare.flushed.length === 0)
+  }
+
+  /** Bytes may lie in the kernel unread; a connection at rest looks in its next turn. */
+  get mayHaveInput(): boolean {
+    return (
+      this.index >= 0 && (this.loop.words[this.index * abi.InterestWords + abi.InterestFlags] & abi.FlagReadable) !== 0
+    )
+  }
+
+  /**
+   * Nobody uses it for now, so nothing may come: `stirred` is called, once, when bytes, the peer's FIN or an error do, and
+   * the bytes are dropped. Deadlines of the last use are forgotten, and the process may end.
+   */
+  rest(stirred: () => void): void {
+    const { loop, index } = this
+    const row = index * abi.RowWords
+    loop.doubles[row + abi.RowReadDeadline] = Number.POSITIVE_INFINITY
+    loop.doubles[row + abi.RowWriteDeadline] = Number.POSITIVE_INFINITY
+    loop.doubles[row + abi.RowIdleMs] = 0
+    this.rarely().stirred = stirred
+    this.setInterest(RestReadBytes)
+    this.unref()
+  }
+
+  /** It is used again. */
+  rouse(): void {
+    this.rarely().stirred = undefined
+    this.setInterest(0)
+    this.ref()
+  }
+
+  /** Something came; true if it was at rest. */
+  protected stir(): boolean {
+    const stirred = this.rare?.stirred
+    if (stirred === undefined) return false
+    this.rarely().stirred = undefined
+    stirred()
+    return true
+  }
+
   // ---- errors ------------------------------------------------------------------------------------------------------
 
   protected needOpen(op: Op): void {
@@ -242,7 +304,7 @@ export abstract class ConnCore {
   }
 
   protected rarely(): Rare {
-    this.rare ??= { drained: [], flushed: [], addresses: [], closed: undefined, heldClose: false }
+    this.rare ??= { drained: [], flushed: [], addresses: [], closed: undefined, stirred: undefined, heldClose: false }
     return this.rare
   }
 }

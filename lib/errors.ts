@@ -3,7 +3,19 @@
 import { getSystemErrorName } from 'node:util'
 
 /** What was being done when it went wrong. */
-export type Op = 'listen' | 'accept' | 'dial' | 'read' | 'write' | 'close' | 'option' | 'configure'
+export type Op =
+  | 'listen'
+  | 'accept'
+  | 'dial'
+  | 'resolve'
+  | 'pool'
+  | 'acquire'
+  | 'release'
+  | 'read'
+  | 'write'
+  | 'close'
+  | 'option'
+  | 'configure'
 
 /** Codes of edgewire's own; a failure of the system carries the system's code ('ECONNRESET', 'EADDRINUSE', ...). */
 export type OwnCode =
@@ -23,6 +35,18 @@ export type OwnCode =
   | 'ERR_BUFFER_OVERFLOW'
   /** The call needs a listener that is not closed. */
   | 'ERR_LISTENER_CLOSED'
+  /** The call needs a resolver that is not closed. */
+  | 'ERR_RESOLVER_CLOSED'
+  /** The pool is drained or draining. */
+  | 'ERR_POOL_CLOSED'
+  /** As many calls of acquire() wait as may wait. */
+  | 'ERR_POOL_FULL'
+  /** No address of the pool's upstreams can be reached. */
+  | 'ERR_POOL_UPSTREAM'
+  /** The lease was given back already. */
+  | 'ERR_POOL_RELEASED'
+  /** What was given back was not lent by this pool. */
+  | 'ERR_POOL_FOREIGN'
   /** The call does not fit the connection's style (read() beside event handlers). */
   | 'ERR_WRONG_STYLE'
   /** Debug mode only: a chunk was written after the handler that it was lent to had returned. */
@@ -40,6 +64,14 @@ export interface ErrorPlace {
   /** '127.0.0.1:5000', '[::1]:5000' or a socket path. */
   local?: string | undefined
   remote?: string | undefined
+}
+
+export interface ErrorDetails {
+  errno?: number | undefined
+  value?: unknown
+  timeout?: boolean
+  cause?: unknown
+  errors?: readonly NetError[]
 }
 
 /**
@@ -62,13 +94,10 @@ export class NetError extends Error {
   readonly errno: number | undefined
   /** The offending value, when an argument was wrong. */
   readonly value: unknown
+  /** dial() with several addresses: what became of each that was tried, in the order of trying. Otherwise empty. */
+  readonly errors: readonly NetError[]
 
-  constructor(
-    code: string,
-    place: ErrorPlace,
-    reason: string,
-    details: { errno?: number; value?: unknown; timeout?: boolean; cause?: unknown } = {},
-  ) {
+  constructor(code: string, place: ErrorPlace, reason: string, details: ErrorDetails = {}) {
     super(`${describePlace(place)}: ${reason}`, 'cause' in details ? { cause: details.cause } : undefined)
     this.code = code
     this.op = place.op
@@ -77,6 +106,7 @@ export class NetError extends Error {
     this.remoteAddress = place.remote
     this.errno = details.errno
     this.value = details.value
+    this.errors = details.errors ?? []
   }
 }
 
@@ -121,11 +151,16 @@ const reasons: Record<string, string> = {
   ETIMEDOUT: 'timed out',
 }
 
+/** The words for a code of the system, or the code. */
+export function describeCode(code: string): string {
+  return reasons[code] ?? code
+}
+
 /** A failure of the system; `errno` positive or negative. */
 export function systemError(errno: number, place: ErrorPlace): NetError {
   const number = -Math.abs(errno)
   const code = getSystemErrorName(number)
-  return new NetError(code, place, reasons[code] ?? code, { errno: number })
+  return new NetError(code, place, describeCode(code), { errno: number })
 }
 
 /** A bad argument: thrown before anything has been opened or changed. */

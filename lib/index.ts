@@ -6,6 +6,16 @@ export { dial } from './dialer.js'
 export { NetError, type Op, type OwnCode } from './errors.js'
 export { listen } from './listener.js'
 export type {
+  FoundAddress,
+  LookupFn,
+  NameAddress,
+  ResolvedName,
+  ResolveOptions,
+  Resolver,
+  ResolverOptions,
+  ResolverStats,
+} from './names.js'
+export type {
   Conn,
   ConnOptions,
   ConnState,
@@ -20,6 +30,22 @@ export type {
   Task,
   Writable,
 } from './net.js'
+export { createPool } from './pool.js'
+export type {
+  AcquireOptions,
+  AddressSnapshot,
+  Balance,
+  BalanceCandidate,
+  BalanceFn,
+  BreakerState,
+  Lease,
+  Pool,
+  PoolOptions,
+  PoolSnapshot,
+  PoolStats,
+  Upstream,
+} from './pool_api.js'
+export { createResolver } from './resolver.js'
 export { type Configuration, configure, type Stats, stats } from './stats.js'
 
 // Now, so that a platform without a binary says so at the import, and the limit of open files is raised before the

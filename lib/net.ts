@@ -1,6 +1,7 @@
 // The API: every interface with its contract. The classes behind them are in conn.ts and listener.ts.
 
 import type { NetError } from './errors.js'
+import type { LookupFn, Resolver } from './names.js'
 
 /** Bytes or text that a connection can send. Text is sent as UTF-8. */
 export type Writable = string | Uint8Array | ArrayBuffer | DataView
@@ -81,17 +82,35 @@ export interface ListenOptions extends ConnOptions {
 }
 
 export interface DialOptions extends ConnOptions {
-  /** An IP address, or a name for dns.lookup. Default 'localhost'. */
+  /** An IP address, or a name for the resolver. Default 'localhost'. */
   host?: string
   /** 1 to 65,535. */
   port?: number
   /** A Unix socket instead of host and port. A leading '\0' names an abstract socket (Linux). */
   path?: string
-  /** The local IP address and port to use. */
+  /** The local IP address and port to use. Only addresses of its family are tried. */
   localAddress?: string
   localPort?: number
+  /** 4 or 6: only addresses of that family. Default 0: both. */
+  family?: 0 | 4 | 6
   /** Gives up after so long, milliseconds, with ERR_DEADLINE_EXCEEDED; 0: when the system does. Default 0. */
   timeoutMs?: number
+  /** Gives up on one address after so long, milliseconds; 0: when the system does. Default 0. */
+  attemptTimeoutMs?: number
+  /** The next address is tried after so long when the one before has not answered, milliseconds. 10 to 60,000;
+   *  default 250. When it has failed, the next one is tried at once. */
+  attemptDelayMs?: number
+  /**
+   * TCP Fast Open: the first bytes travel with the SYN to a server that has given this machine a cookie before. Such a
+   * connection counts as open before anything has been sent; the first write() sends the SYN, so the client must be the
+   * one who speaks first, and a server that does not answer shows itself only then. The network may deliver those first
+   * bytes twice. Linux only; elsewhere, and without the kernel's consent, nothing happens. Default false.
+   */
+  fastOpen?: boolean
+  /** Finds the addresses of names. Default: the thread's own, which all calls without this option share. */
+  resolver?: Resolver
+  /** Looks up the name of this call instead of a resolver; nothing is remembered. Not together with `resolver`. */
+  lookup?: LookupFn
   /** Gives up with its reason when it aborts while dialing. */
   signal?: AbortSignal
 }

@@ -16,7 +16,7 @@
 namespace edgewire::abi {
 
 // Raised whenever anything below changes its meaning; lib/binding.ts refuses an addon with another number.
-constexpr int32_t kAbiVersion = 1;
+constexpr int32_t kAbiVersion = 2;
 
 // A record: word 0 = type | detail << 8, word 1 = connection or listener index, words 2 and 3 by type.
 constexpr int32_t kRecordWords = 4;
@@ -144,6 +144,7 @@ constexpr int32_t kNameDescriptor = 2;  // listen() only: the port argument is a
 constexpr int32_t kOpenIpv6Only = 1;
 constexpr int32_t kOpenReusePort = 2;
 constexpr int32_t kOpenNoDelay = 4;
+constexpr int32_t kOpenFastOpen = 8;  // dial() only
 
 // ---- open(): who gives the reactor its turns --------------------------------------------------------------------
 constexpr int32_t kDriverUvPoll = 0;

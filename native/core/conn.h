@@ -60,8 +60,9 @@ struct Conn {
   uint8_t lists = 0;                  // kOn...
   uint8_t closed_op = 0;              // abi::kOp..., valid in kClosed (and from the first error on)
   uint8_t read_bytes_log2 = 0;        // how large reads have been: chooses between packing and a fresh chunk
-  bool announced = false;             // kClosed has been published
-  bool hangup_told = false;           // kOweHangup has been raised once
+  bool announced : 1 = false;         // kClosed has been published
+  bool hangup_told : 1 = false;       // kOweHangup has been raised once
+  bool syn_waits : 1 = false;         // valid in kDialing: the kernel sends the SYN with our first bytes
   int16_t closed_errno = 0;           // as closed_op
   uint32_t out_chunk_bytes = 0;       // those of out_bytes that lie in the pool's chunks
   uint32_t listener = kNoIndex;       // kNoIndex: dialed; in kFree: ConnTable's link to the next free one

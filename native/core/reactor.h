@@ -50,6 +50,15 @@ enum class Look : uint8_t {
   kNever,    // another thread waits on the poller: not now
 };
 
+struct DialOptions {
+  const SocketAddress* local = nullptr;  // nullptr: the kernel chooses address and port
+  bool no_delay = true;
+  // The first bytes go with the SYN where the kernel has a cookie for that address: the connection stands at once, and
+  // nothing is sent before output is there. Where it cannot be had, an ordinary dial.
+  bool fast_open = false;
+  uint32_t low_water_bytes = 0;
+};
+
 class Reactor {
  public:
   // A message that fills a chunk needs one recv; four of them are read, told and answered while they are still in the
@@ -116,7 +125,7 @@ class Reactor {
   // Index or -errno.
   int listen(const SocketAddress& address, const ListenOptions& options) noexcept;
   int listen_fd(int fd, const ListenOptions& options) noexcept;
-  int dial(const SocketAddress& address, const SocketAddress* local, bool no_delay, uint32_t low_water_bytes) noexcept;
+  int dial(const SocketAddress& address, const DialOptions& options) noexcept;
   // False when there is no such thing (closed, never bound). `which`: abi::kAddress...
   bool address(int32_t index, int32_t which, CompactAddress* compact, SocketAddress* full) noexcept;
   int set_option(int32_t index, int32_t option, int32_t value) noexcept;

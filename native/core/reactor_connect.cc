@@ -32,6 +32,24 @@ bool belongs_to_one(int error) noexcept {
   }
 }
 
+// 0 when the attempt is under way. What only makes it cheaper may fail: kernels before 4.11 and 4.2 have neither option.
+int start_dial(int fd, const SocketAddress& address, const DialOptions& options, bool* syn_waits) noexcept {
+  const bool tcp = address.family() != AF_UNIX;
+  int on = 1;
+  int error = 0;
+  if (options.local != nullptr) {
+    if (tcp && compact(*options.local).port == 0) sys.set_late_port(fd);
+    error = sys.bind(fd, options.local->get(), options.local->length);
+  }
+  if (error == 0 && tcp && options.no_delay) error = sys.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  if (error < 0) return error;
+  const bool fast_open = options.fast_open && tcp && sys.set_fast_open(fd) == 0;
+  error = sys.connect(fd, address.get(), address.length);
+  *syn_waits = error == 0 && fast_open;
+  // EINTR: the attempt goes on in the background, as with EINPROGRESS; see connect(2).
+  return error == -EINPROGRESS || error == -EINTR ? 0 : error;
+}
+
 }  // namespace
 
 // ---- listening and dialing ----------------------------------------------------------------------------------------
@@ -84,19 +102,11 @@ void Reactor::close_listener(uint32_t index) noexcept {
   listener.generation++;
 }
 
-int Reactor::dial(const SocketAddress& address, const SocketAddress* local, bool no_delay,
-                  uint32_t low_water_bytes) noexcept {
+int Reactor::dial(const SocketAddress& address, const DialOptions& options) noexcept {
   int fd = sys.socket(address.family(), SOCK_STREAM);
   if (fd < 0) return fd;
-  int error = 0;
-  int on = 1;
-  if (local != nullptr) error = sys.bind(fd, local->get(), local->length);
-  if (error == 0 && no_delay && address.family() != AF_UNIX) {
-    error = sys.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  }
-  if (error == 0) error = sys.connect(fd, address.get(), address.length);
-  // EINTR: the attempt goes on in the background, as with EINPROGRESS; see connect(2).
-  if (error == -EINPROGRESS || error == -EINTR) error = 0;
+  bool syn_waits = false;
+  int error = start_dial(fd, address, options, &syn_waits);
   uint32_t index = error == 0 ? table_.allocate() : kNoIndex;
   if (error == 0 && index == kNoIndex) error = -ENOMEM;
   if (error == 0) error = poller_.add(fd, table_.token(index));
@@ -108,8 +118,9 @@ int Reactor::dial(const SocketAddress& address, const SocketAddress* local, bool
   Conn& conn = table_.at(index);
   conn.fd = fd;
   conn.state = ConnState::kDialing;
+  conn.syn_waits = syn_waits;
   conn.peer = compact(address);
-  conn.low_water_bytes = low_water_bytes;
+  conn.low_water_bytes = options.low_water_bytes;
   conn.active_ms = now_ms_;
   return static_cast<int>(index);
 }
@@ -123,7 +134,8 @@ void Reactor::finish_dial(uint32_t index) noexcept {
   // A spurious event before the handshake is over: only a connected socket has a peer.
   SocketAddress peer;
   peer.length = sizeof peer.storage;
-  if (sys.getpeername(conn.fd, peer.get(), &peer.length) == -ENOTCONN) {
+  // One whose SYN waits for our bytes is writable before it has one.
+  if (!conn.syn_waits && sys.getpeername(conn.fd, peer.get(), &peer.length) == -ENOTCONN) {
     conn.ready = 0;
     return;
   }

@@ -54,7 +54,24 @@ constexpr int kSendFlags = MSG_NOSIGNAL;
 constexpr int kKeepAliveDelay = TCP_KEEPIDLE;
 constexpr int kDiscard = MADV_DONTNEED;
 
-int send_errno() noexcept { return errno; }
+// EINPROGRESS: a socket whose SYN was put off (set_fast_open below) has sent it now, but could not put the bytes in; they
+// go when the handshake is over, as with any socket that is not writable yet.
+int send_errno() noexcept { return errno == EINPROGRESS ? EAGAIN : errno; }
+
+// The numbers of linux/tcp.h and linux/in.h, for C libraries that do not have the names yet.
+#ifndef TCP_FASTOPEN_CONNECT
+#define TCP_FASTOPEN_CONNECT 30
+#endif
+#ifndef IP_BIND_ADDRESS_NO_PORT
+#define IP_BIND_ADDRESS_NO_PORT 24
+#endif
+
+int turn_on(int fd, int level, int name) noexcept {
+  int on = 1;
+  return or_errno(::setsockopt(fd, level, name, &on, sizeof on));
+}
+int set_fast_open(int fd) noexcept { return turn_on(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT); }
+int set_late_port(int fd) noexcept { return turn_on(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT); }
 
 int unsent_bytes(int fd) noexcept {
   int bytes = 0;
@@ -128,6 +145,10 @@ int create_epoll() noexcept { return -ENOSYS; }
 int control_epoll(int, int, int, epoll_event*) noexcept { return -ENOSYS; }
 int wait_epoll(int, epoll_event*, int, int) noexcept { return -ENOSYS; }
 int create_eventfd() noexcept { return -ENOSYS; }
+
+// connectx(2) would do both, but it is another way to connect, not an option of the socket.
+int set_fast_open(int) noexcept { return -ENOPROTOOPT; }
+int set_late_port(int) noexcept { return -ENOPROTOOPT; }
 
 // libuv's clock on macOS, mach_continuous_time(); CLOCK_MONOTONIC counts from another instant there.
 uint64_t monotonic_ns() noexcept { return read_clock(CLOCK_MONOTONIC_RAW); }
@@ -224,6 +245,8 @@ SysTable real_sys() noexcept {
       .set_nonblocking = adopt_fd,
       .open_null = open_null,
       .set_keepalive_delay = set_keepalive_delay,
+      .set_fast_open = set_fast_open,
+      .set_late_port = set_late_port,
       .unlink = unlink_path,
       .unread_bytes = unread_bytes,
       .unsent_bytes = unsent_bytes,

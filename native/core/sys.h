@@ -39,6 +39,11 @@ struct SysTable {
   int (*set_nonblocking)(int fd) noexcept;                   // as socket() and accept() do it: an inherited descriptor
   int (*open_null)() noexcept;                               // /dev/null: a descriptor to hold in reserve
   int (*set_keepalive_delay)(int fd, int seconds) noexcept;  // the option's name differs between systems
+  // For a dialing socket; a system that has not the option answers -ENOPROTOOPT. The first: connect(2) may put the SYN
+  // off until there are bytes to go with it (TCP_FASTOPEN_CONNECT). The second: bind(2) with port 0 leaves the port to
+  // connect(2), which can then give one to several targets (IP_BIND_ADDRESS_NO_PORT).
+  int (*set_fast_open)(int fd) noexcept;
+  int (*set_late_port)(int fd) noexcept;
   int (*unlink)(const char* path) noexcept;
   int (*unread_bytes)(int fd) noexcept;  // what recv would find now
   // Bytes that the peer's kernel has not acknowledged yet; a FIN behind them counts as one.

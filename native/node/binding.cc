@@ -83,9 +83,14 @@ Napi::Value dial(const Napi::CallbackInfo& info) {
                          &local);
   }
   if (error < 0) return number(info, error);
-  bool no_delay = (info[5].ToNumber().Int32Value() & abi::kOpenNoDelay) != 0;
+  int32_t flags = info[5].ToNumber().Int32Value();
+  DialOptions options;
+  options.local = bound ? &local : nullptr;
+  options.no_delay = (flags & abi::kOpenNoDelay) != 0;
+  options.fast_open = (flags & abi::kOpenFastOpen) != 0;
+  options.low_water_bytes = info[6].ToNumber().Uint32Value();
   env.reactor().update_clock();
-  int index = env.reactor().dial(address, bound ? &local : nullptr, no_delay, info[6].ToNumber().Uint32Value());
+  int index = env.reactor().dial(address, options);
   env.schedule();
   return number(info, index);
 }

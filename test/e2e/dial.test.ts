@@ -1,11 +1,10 @@
 // dial(): names, failures, deadlines and signals; always with servers of node:net or on addresses of this machine.
 
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
-import net from 'node:net'
 import { type Conn, dial, NetError } from 'edgewire'
 import { describe, expect, test } from 'vitest'
+import { finish, silentPort, theirs } from './dial_targets.ts'
 import {
-  atEnd,
   deferred,
   descriptorCount,
   expectBytes,
@@ -19,49 +18,6 @@ import {
 } from './harness.ts'
 import { Program, run } from './programs.ts'
 import { isNode, moduleArguments } from './runtime.ts'
-
-/** An echo server of node:net. */
-async function theirs(options: net.ListenOptions): Promise<{ server: net.Server; port: number }> {
-  const sockets = new Set<net.Socket>()
-  const server = net.createServer({ allowHalfOpen: true }, (socket) => {
-    sockets.add(socket)
-    socket.on('error', () => {}).pipe(socket)
-  })
-  server.listen(options)
-  await within('node:net listens', new Promise((resolve) => server.once('listening', resolve)))
-  atEnd(() => {
-    for (const socket of sockets) socket.destroy()
-    server.close()
-  })
-  const address = server.address()
-  return { server, port: typeof address === 'object' ? address!.port : 0 }
-}
-
-async function finish(conn: Conn): Promise<void> {
-  conn.abort()
-  await within('it ends', conn.closed)
-}
-
-/**
- * A port of this machine that does not answer: its backlog is full and nobody accepts. In Node only: Bun's
- * net.Server ignores the backlog (oven-sh/bun#33786), Deno connects when the loop runs again, which is never.
- */
-async function silentPort(): Promise<number> {
-  const program = new Program(
-    moduleArguments(`import { writeFileSync } from 'node:fs'
-import net from 'node:net'
-     const server = net.createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
-       const { port } = server.address()
-       for (let i = 0; i < 4; i++) net.connect(port, '127.0.0.1').on('error', () => {})
-       process.stdout.write(port + '\\n', () => {
-         for (;;) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000)
-       })
-     })`),
-  )
-  const port = Number(await program.line())
-  await sleep(50)
-  return port
-}
 
 describe.each([
   ['127.0.0.1', { host: '127.0.0.1' }],

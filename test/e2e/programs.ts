@@ -26,8 +26,8 @@ export class Program {
   private stdout = ''
   private stderr = ''
 
-  constructor(args: string[], env: Record<string, string> = {}) {
-    const child = spawn(process.execPath, args, { cwd: root, env: { ...process.env, ...env }, stdio: 'pipe' })
+  constructor(args: string[], env: Record<string, string> = {}, command = process.execPath) {
+    const child = spawn(command, args, { cwd: root, env: { ...process.env, ...env }, stdio: 'pipe' })
     this.child = child
     createInterface({ input: child.stdout }).on('line', (line) => {
       this.stdout += `${line}\n`

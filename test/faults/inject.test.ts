@@ -7,28 +7,17 @@
 //
 // epoll_ctl is libuv's as well, which aborts when it fails: the first calls, until the server listens, are left alone.
 
-import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { expectBytes, freshPath, KiB, randomBytes, randomInt } from '../e2e/harness.ts'
 import { exchange, type Fate, Server } from './server.ts'
+import { obstacle } from './strace.ts'
 
 const CLIENTS = 30
 const PAYLOAD_BYTES_MAX = 600 * KiB
 // Node's start under strace takes longer than without.
 const TEST_MS = 60_000
-
-/** Why strace cannot be used, or undefined. */
-function obstacle(): string | undefined {
-  if (process.platform !== 'linux' || process.arch !== 'x64') return 'only on Linux on x64, where epoll_wait is ours'
-  const inject = ['--inject=accept4:error=EINTR:when=1..2+1', 'true']
-  const { status, error, stderr } = spawnSync('strace', ['-f', '-qq', '-o', '/dev/null', ...inject], {
-    encoding: 'utf8',
-  })
-  if (error !== undefined) return 'strace is not installed (apt-get install strace)'
-  return status === 0 ? undefined : `strace may not trace here: ${stderr.trim()}`
-}
 
 interface Injection {
   call: string
@@ -122,9 +111,7 @@ async function expectSurvival(server: Traced, port: number, { harmless = false, 
   expect(server.stderr.replace(/\(node:\d+\) \[EDGEWIRE_ACCEPT\].*\n(\(Use `node --trace-warnings.*\n)?/g, '')).toBe('')
 }
 
-const reason = obstacle()
-if (reason !== undefined && process.env.EDGEWIRE_REQUIRE_STRACE === '1') throw new Error(reason)
-if (reason !== undefined) console.warn(`test/faults/inject.test.ts is skipped: ${reason}`)
+const reason = obstacle('test/faults/inject.test.ts')
 
 describe.skipIf(reason !== undefined)(`with strace${reason === undefined ? '' : ` (skipped: ${reason})`}`, () => {
   test.each(injections)('$call: $error ($when)', { timeout: TEST_MS }, async ({ call, error, when, ...kind }) => {

@@ -232,7 +232,7 @@ class JsHost final : public Host {
   }
   Life* dial(const SocketAddress& to, const SocketAddress* local) {
     if (has_commands()) flush();  // garbage() may lie there for an index that is free, and would be this one's
-    const int index = reactor.dial(to, local, true, kLowWaterBytes);
+    const int index = reactor.dial(to, {.local = local, .fast_open = true, .low_water_bytes = kLowWaterBytes});
     if (index < 0) return nullptr;
     Life& life = begin(static_cast<uint32_t>(index));
     life.dialed = true;

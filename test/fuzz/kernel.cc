@@ -73,6 +73,14 @@ void Kernel::install() {
     const int error = active_->open_error();
     return error < 0 ? error : active_->open_file(Kind::kNull);
   };
+  sys.set_fast_open = [](int fd) noexcept {
+    active_->socket_at(fd);
+    return active_->option_error();
+  };
+  sys.set_late_port = [](int fd) noexcept {
+    active_->socket_at(fd);
+    return active_->option_error();
+  };
   sys.set_keepalive_delay = [](int fd, int) noexcept {
     active_->file_at(fd);
     return active_->option_error();

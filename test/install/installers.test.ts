@@ -51,5 +51,9 @@ test('it brings two small packages along, and no more', () => {
   const listed = JSON.parse(project.run('npm', 'ls', '--all', '--json').stdout) as {
     dependencies: { edgewire: { dependencies: object } }
   }
-  expect(Object.keys(listed.dependencies.edgewire.dependencies).sort()).toEqual(['commander', 'node-gyp-build'])
+  expect(Object.keys(listed.dependencies.edgewire.dependencies).sort()).toEqual([
+    'commander',
+    'lru-cache',
+    'node-gyp-build',
+  ])
 })

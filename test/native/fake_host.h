@@ -189,8 +189,10 @@ class FakeHost final : public Host {
     leases.erase(leases.begin() + static_cast<ptrdiff_t>(which));
   }
 
-  Life* dial(const SocketAddress& to, int* error = nullptr) {
-    const int index = reactor.dial(to, nullptr, true, low_water_bytes);
+  Life* dial(const SocketAddress& to, int* error = nullptr) { return dial(to, DialOptions{}, error); }
+  Life* dial(const SocketAddress& to, DialOptions options, int* error = nullptr) {
+    options.low_water_bytes = low_water_bytes;
+    const int index = reactor.dial(to, options);
     if (error != nullptr) *error = index;
     return index < 0 ? nullptr : &begin(static_cast<uint32_t>(index), -1);
   }

@@ -1,5 +1,6 @@
 // The reactor over real sockets: bytes in, bytes out, and the two ends of a stream. See also reactor_close_test.cc
-// (ending, deadlines), reactor_open_test.cc (listening, dialing), reactor_limits_test.cc and reactor_fault_test.cc.
+// (ending, deadlines), reactor_open_test.cc (listening, dialing), reactor_dial_test.cc (the options of a dial),
+// reactor_limits_test.cc and reactor_fault_test.cc.
 #include <gtest/gtest.h>
 
 #include <algorithm>

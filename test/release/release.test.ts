@@ -87,7 +87,15 @@ beforeEach(() => {
   write('.gitignore', 'node_modules\nbuild\ndist\nprebuilds\nsource\n')
   write('CHANGELOG.md', changelog)
   write('prebuild.cjs', fakePrebuild)
-  for (const path of ['LICENSE', 'README.md', 'docs/errors.md', 'docs/lifecycle.md', 'docs/tuning.md']) write(path, '')
+  for (const path of [
+    'LICENSE',
+    'README.md',
+    'docs/dialing.md',
+    'docs/errors.md',
+    'docs/lifecycle.md',
+    'docs/tuning.md',
+  ])
+    write(path, '')
   for (const path of ['binding.gyp', 'native/abi.h', 'lib/a.ts', 'dist/a.js', 'dist/a.d.ts']) write(path, '')
   git('init', '--quiet', '--initial-branch', 'main')
   git('config', 'user.name', 'Nobody')

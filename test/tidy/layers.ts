@@ -30,13 +30,15 @@ export const nativeLayers: Layer[] = [
 ]
 
 export const libLayers: Layer[] = [
-  { name: 'abi, errors, addr, net, driver', files: /^lib\/(abi|errors|addr|net|driver)\.ts$/ },
+  { name: 'abi, errors, addr, net, names, driver', files: /^lib\/(abi|errors|addr|net|names|driver)\.ts$/ },
   { name: 'binding', files: /^lib\/binding\.ts$/ },
   { name: 'loop, slab_views', files: /^lib\/(loop|slab_views)\.ts$/ },
   { name: 'lease, deadline', files: /^lib\/(lease|deadline)\.ts$/ },
   { name: 'inbox', files: /^lib\/inbox\.ts$/ },
   { name: 'conn', files: /^lib\/conn(_\w+)?\.ts$/ },
-  { name: 'listener, dialer', files: /^lib\/(leak_watch|listener|dialer)\.ts$/ },
+  { name: 'resolver', files: /^lib\/(host_name|hosts_file|dns_query|resolver)\.ts$/ },
+  { name: 'listener, dialer', files: /^lib\/(leak_watch|listener|dialer|dial_error|dial_race)\.ts$/ },
+  { name: 'pool, balancer', files: /^lib\/(pool(_\w+)?|balancer)\.ts$/ },
   { name: 'everything optional', files: /^lib\/(index|stats|cli\/\w+)\.ts$/ },
 ]
 
