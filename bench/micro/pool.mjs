@@ -2,15 +2,11 @@
 // What borrowing costs: acquire and release of a connection that is there, beside generic-pool, and a request with its
 // borrowing, beside undici.
 //
-//   node bench/micro/pool.mjs
-//
 // generic-pool keeps any objects; it is given plain ones, so its rows have no connection to watch and no socket. undici's
 // Pool lends nothing: it takes a request and gives a response, so there is no acquire to measure. Its row is the nearest
 // thing, a whole request over loopback, and the row of edgewire beside it sends and reads the same bytes over a borrowed
 // connection. They are not the same job: undici parses the response, edgewire's row only counts its bytes. What it shows
 // is how little of a request borrowing is.
-import process from 'node:process'
-import { fileURLToPath } from 'node:url'
 import { createPool, listen } from '../../dist/index.js'
 
 /** @import { Pool } from '../../dist/index.js' */
@@ -115,16 +111,3 @@ async function requesting(port) {
     end: () => pool.close(),
   }
 }
-
-async function main() {
-  const { measure } = await import(/** @type {string} */ ('mitata'))
-  const { measurements, end } = await pools()
-  for (const { name, what, run } of measurements) {
-    const { p25, p50, p75 } = await measure(run)
-    const columns = [p50, p25, p75].map((ns) => `${ns.toFixed(0)} ns`.padStart(10))
-    console.log(`${name.padEnd(30)} ${columns.join(' ')}  ${what}`)
-  }
-  await end()
-}
-
-if (process.argv[1] === fileURLToPath(import.meta.url)) await main()

@@ -24,7 +24,7 @@ const MEASURED_NS = 500e6
 
 /** The bench's own packages are not part of the install of the library. */
 function install() {
-  if (existsSync(`${bench}/node_modules/mitata`)) return
+  if (['mitata', 'generic-pool', 'undici'].every((name) => existsSync(`${bench}/node_modules/${name}`))) return
   console.log('installing the packages of bench/ ...')
   const { status, stderr } = spawnSync('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund'], {
     cwd: bench,
@@ -44,11 +44,12 @@ async function main() {
   // By a name that the type checker does not follow: it runs where the bench's packages are not installed.
   const { measure } = await import(/** @type {string} */ ('mitata'))
   const { calls } = await import('./calls.mjs')
+  const { pools } = await import('./pool.mjs')
   const { roundTrips } = await import('./round_trips.mjs')
   const { stats } = await import('../../dist/index.js')
   /** @type {Record<string, { p25: number, p50: number, p75: number }>} */
   const results = {}
-  /** @param {string} title @param {() => Promise<{ measurements: Measurement[], end: () => Promise<void> }>} make */
+  /** @param {string} title @param {() => Promise<{ measurements: Measurement[], end: () => Promise<unknown> }>} make */
   async function section(title, make) {
     const head = [''.padEnd(32), 'median'.padStart(11), 'half of the samples in'.padEnd(24), 'turns', 'dispatches']
     console.log(`\n${title}\n${head.join('  ')}`)
@@ -76,6 +77,7 @@ async function main() {
   console.log(`Node ${process.version}, ${os.cpus()[0]?.model ?? process.arch}`)
   await section('Calls: in this process, nothing is sent', calls)
   await section('Through sockets: both ends in this process, over loopback', roundTrips)
+  await section('Pool: borrowing a connection and giving it back', pools)
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(results, null, 2)}\n`)
 }
 

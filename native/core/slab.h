@@ -63,9 +63,7 @@ class SlabPool {
   void release(ChunkId chunk) noexcept;
   // Is `chunk` a chunk in use? For values that come from outside (a command of JavaScript).
   bool in_use(ChunkId chunk) const noexcept { return references(chunk) != 0; }
-  uint32_t references(ChunkId chunk) const noexcept {
-    return chunk < chunks_.size() ? chunks_[chunk].references : 0;
-  }
+  uint32_t references(ChunkId chunk) const noexcept { return chunk < chunks_.size() ? chunks_[chunk].references : 0; }
 
   // Valid while the caller holds a reference.
   uint8_t* data(ChunkId chunk) const noexcept {
