@@ -93,6 +93,7 @@ beforeEach(() => {
     'docs/dialing.md',
     'docs/errors.md',
     'docs/lifecycle.md',
+    'docs/pool.md',
     'docs/tuning.md',
   ])
     write(path, '')
