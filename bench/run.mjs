@@ -10,7 +10,15 @@ import { installPeers } from './harness/install.mjs'
 import { commitOf, describeMachine, machine, versions } from './harness/machine.mjs'
 import { IDLE_CONNECTIONS } from './harness/memory.mjs'
 import { parseOptions } from './harness/options.mjs'
-import { chosenServers, countTrials, describeTime, estimate, planLoads, withIdle } from './harness/plan.mjs'
+import {
+  chosenServers,
+  countTrials,
+  describeTime,
+  estimate,
+  memoryRounds,
+  planLoads,
+  withIdle,
+} from './harness/plan.mjs'
 import { Progress } from './harness/progress.mjs'
 import { FORMAT, portable, readRecord, resultFile, writeRecord } from './harness/record.mjs'
 import { writeReport } from './harness/report.mjs'
@@ -58,7 +66,7 @@ async function measure(options) {
     ...settings,
   }
   for (const line of skipped) console.log(pc.yellow(`skipped: ${portable(line, root)}`))
-  const trials = countTrials(plan.groups, options.trials) + extent.idle.length * options.trials
+  const trials = countTrials(plan.groups, options.trials) + extent.idle.length * memoryRounds(options.trials)
   const more = extent.syscalls.reduce((sum, entry) => sum + entry.servers.length, 0)
   const budget = options.quick ? { budgetMs: QUICK_BUDGET_MS } : {}
   const seconds = Math.min(estimate(extent), (budget.budgetMs ?? Number.POSITIVE_INFINITY) / 1000)

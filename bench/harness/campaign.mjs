@@ -1,7 +1,7 @@
 // @ts-check
 // All trials of a run, in an order that is fair to everybody.
 import { bytesPerIdleConnection } from './memory.mjs'
-import { PEAK_ROUNDS } from './plan.mjs'
+import { memoryRounds, PEAK_ROUNDS } from './plan.mjs'
 import { titleOf } from './scenarios.mjs'
 import { spread } from './stats.mjs'
 import { callsPerMessage } from './syscalls.mjs'
@@ -163,7 +163,7 @@ async function rateOf({ rated = [], settings, onStep, trial = runTrial }, { scen
 export async function measureMemory({ rounds, settings, onStep, onFailure }, servers) {
   /** @type {Map<Server, number[]>} */
   const results = new Map(servers.map((server) => [server, []]))
-  for (let round = 0; round < rounds; round++) {
+  for (let round = 0; round < memoryRounds(rounds); round++) {
     for (const server of rotate(servers, round)) {
       const bytes = results.get(server)
       if (bytes === undefined) continue

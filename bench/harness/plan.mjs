@@ -20,9 +20,16 @@ const QUICK_SERVERS = ['floor', 'net', 'edgewire', 'bun', 'go']
 
 // What a trial takes beside its window: two processes that start, connections, the end.
 const TRIAL_EXTRA_S = 0.45
-const MEMORY_TRIAL_S = 5
+const MEMORY_TRIAL_S = 12
+// Memory scatters little, and its trials are long: they wait until a garbage collector has had its time.
+const MEMORY_ROUNDS_MAX = 3
 const SYSCALL_TRIAL_S = 2
 export const PEAK_ROUNDS = 3
+
+/** @param {number} rounds of the loads */
+export function memoryRounds(rounds) {
+  return Math.min(rounds, MEMORY_ROUNDS_MAX)
+}
 
 /** Whether the memory of idle connections is part of it. @param {Choice} choice */
 export function withIdle({ scenarios: names, quick }) {
@@ -110,7 +117,7 @@ export function estimate({ groups, idle, syscalls, rounds, seconds, warmup }) {
   return (
     countTrials(groups, rounds) * trial +
     opening.reduce((sum, each) => sum + each, 0) +
-    idle.length * rounds * MEMORY_TRIAL_S +
+    idle.length * memoryRounds(rounds) * MEMORY_TRIAL_S +
     syscalls.reduce((sum, { servers }) => sum + servers.length * SYSCALL_TRIAL_S, 0)
   )
 }
