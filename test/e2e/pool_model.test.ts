@@ -1,7 +1,7 @@
 // The pool against a model of it: random commands, also the server's misdeeds, after each of which the pool must be in a
 // state that the model allows. What fails is shrunk to the fewest commands that still fail.
 
-import { createPool, type Lease, type Pool } from 'edgewire'
+import { type Conn, createPool, type Lease, type Pool } from 'edgewire'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { seed, turn, until } from './harness.ts'
@@ -11,6 +11,8 @@ const RUNS = 300
 const COMMANDS_MAX = 40
 const MAX_TOTAL = 3
 const TEST_MS = 120_000
+/** What a connection that does not answer costs each run in which there is one. */
+const VALIDATE_TIMEOUT_MS = 50
 
 interface Held {
   lease: Lease
@@ -32,6 +34,8 @@ interface Model {
   held: number
   waiting: number
   isUp: boolean
+  /** The pool asks a connection whether it answers before it lends it. */
+  readonly validates: boolean
 }
 
 class World {
@@ -263,6 +267,23 @@ class HurtIdle extends Step {
   }
 }
 
+/** From now on it answers nothing, which only asking it shows. */
+class StallIdle extends Step {
+  constructor(private readonly which: number) {
+    super()
+  }
+  override check(model: Readonly<Model>) {
+    return model.isUp && model.validates
+  }
+  act(_model: Model, world: World) {
+    const sockets = world.idleSockets()
+    const chosen = sockets[this.which % Math.max(1, sockets.length)]
+    if (chosen === undefined) return
+    world.hurt.add(chosen[0])
+    world.server.stalled.add(chosen[0])
+  }
+}
+
 class Vanish extends Step {
   override check(model: Readonly<Model>) {
     return model.isUp
@@ -297,6 +318,7 @@ const commands = fc.commands(
     which.map((index) => new ReleaseUnread(index)),
     which.map((index) => new HurtHeld(index)),
     which.map((index) => new HurtIdle(index)),
+    which.map((index) => new StallIdle(index)),
     which.map((index) => new AbortWaiting(index)),
     fc.constant(new Vanish()),
     fc.constant(new Return()),
@@ -304,8 +326,10 @@ const commands = fc.commands(
   { maxCommands: COMMANDS_MAX },
 )
 
+const validate = async (conn: Conn) => (await idOf(conn)) > 0
+
 test('random commands against real servers', { timeout: TEST_MS }, async () => {
-  const property = fc.asyncProperty(commands, fc.nat({ max: 2 }), async (cmds, minIdle) => {
+  const property = fc.asyncProperty(commands, fc.nat({ max: 2 }), fc.boolean(), async (cmds, minIdle, validates) => {
     const server = await PoolServer.start()
     const pool = createPool({
       host: server.host,
@@ -317,10 +341,11 @@ test('random commands against real servers', { timeout: TEST_MS }, async () => {
       breakerFailures: 1_000_000,
       backoffMs: 1,
       backoffMaxMs: 5,
+      ...(validates && { validate, validateAfterMs: 0, validateEveryMs: 0, validateTimeoutMs: VALIDATE_TIMEOUT_MS }),
     })
     const world = new World(server, pool)
     try {
-      const setup = () => ({ model: { held: 0, waiting: 0, isUp: true }, real: world })
+      const setup = () => ({ model: { held: 0, waiting: 0, isUp: true, validates }, real: world })
       await fc.asyncModelRun(setup, cmds)
       await endsInOrder(world)
     } finally {

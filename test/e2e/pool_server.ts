@@ -16,6 +16,8 @@ export class PoolServer {
   answers = 0
   /** Connections are accepted, questions are not answered. */
   isStalling = false
+  /** Connections whose questions are not answered any more. */
+  readonly stalled = new Set<number>()
   /** Connections are reset as soon as they are there. */
   isResetting = false
   port = 0
@@ -63,7 +65,7 @@ export class PoolServer {
     socket.on('close', () => this.sockets.delete(id))
     socket.on('end', () => socket.end())
     socket.on('data', (chunk) => {
-      if (this.isStalling) return
+      if (this.isStalling || this.stalled.has(id)) return
       this.answers += chunk.length
       // In one piece, which is in the client's kernel when write() returns.
       socket.write(Buffer.concat(Array.from(chunk, () => idBytes(id))))
