@@ -69,8 +69,8 @@ export function noCharts() {
 export function svgOf(chart) {
   const echarts = createRequire(import.meta.url)('echarts')
   const places = placePanels(chart.panels)
-  const columns = Math.min(COLUMNS, chart.panels.length)
-  const width = Math.max(2 * MARGIN + columns * PANEL_WIDTH, 2 * MARGIN + 2 * PANEL_WIDTH)
+  // The same for every chart, however few panels it has: the longest title fits, and all text has one size on the page.
+  const width = 2 * MARGIN + COLUMNS * PANEL_WIDTH
   const height = Math.max(...places.map(({ bottom }) => bottom)) + MARGIN
   const picture = echarts.init(null, null, { renderer: 'svg', ssr: true, width, height })
   picture.setOption({
