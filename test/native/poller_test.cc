@@ -129,12 +129,18 @@ TEST_F(PollerTest, AnotherQueueIsToldOfAsLongAsItIsReadableAndIsNoEvent) {
 }
 
 TEST_F(PollerTest, RoomToWriteIsToldWhenThePeerHasMadeIt) {
+  constexpr int kFillsMax = 100;
   Pair pair;
   ASSERT_EQ(poller_.add(pair.fd, kToken), 0);
   for (int i = 0; i < 3; ++i) {
-    pair.fill();
-    settle();
-    EXPECT_EQ(real_sys().send(pair.fd, "x", 1), -EAGAIN);
+    // The kernel may still move bytes on to the peer, which makes room: full is what stays full.
+    ssize_t more = 0;
+    for (int fills = 0; fills < kFillsMax && more != -EAGAIN; ++fills) {
+      pair.fill();
+      settle();
+      more = real_sys().send(pair.fd, "x", 1);
+    }
+    ASSERT_EQ(more, -EAGAIN);
     std::thread reader([&] {
       while (wait_readable(pair.peer->fd(), kQuietMs)) pair.peer->receive();
     });
