@@ -1,5 +1,5 @@
-// The poller: six functions over the system's readiness queue (open, add, remove, wait, wake, close), and a seventh for
-// the one driver that waits for another queue as well. poller_epoll.cc or poller_kqueue.cc implements them; binding.gyp
+// The poller: six functions over the system's readiness queue (open, add, remove, wait, wake, close), and two more for
+// the one driver that waits in another queue's place. poller_epoll.cc or poller_kqueue.cc implements them; binding.gyp
 // chooses the file.
 //
 // What a caller may rely on
@@ -15,6 +15,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 namespace edgewire {
 
@@ -32,9 +33,10 @@ struct PollEvent {
 class Poller {
  public:
   static constexpr int kEventsPerWait = 512;
-  // The tokens that wake() and the other queue produce; wait() keeps them to itself.
+  // The tokens that wake(), the other queue and the alarm produce; wait() keeps them to itself.
   static constexpr uint64_t kWakeToken = UINT64_MAX;
   static constexpr uint64_t kOtherQueueToken = UINT64_MAX - 1;
+  static constexpr uint64_t kAlarmToken = UINT64_MAX - 2;
 
   Poller() = default;
   ~Poller() { close(); }
@@ -59,13 +61,22 @@ class Poller {
   // What the last wait() found. A hint, as all that it finds; an event list that was full may have hidden it once.
   bool other_queue_ready() const noexcept { return other_queue_ready_; }
 
+  // So long from now, once, the wait() that is under way then, or the next one, returns, and take_alarm() says so. Setting
+  // it again replaces it. For many short waits it is cheaper than a limit to each: that starts and stops a timer of the
+  // kernel's every time. after_ms: at least 1. 0 or -errno; -ENOSYS where no driver needs it (kqueue).
+  int set_alarm(int after_ms) noexcept;
+  // Has it rung since it was set? True once.
+  bool take_alarm() noexcept { return std::exchange(alarm_rang_, false); }
+
   // The queue's own descriptor, which is readable while wait(0) would return something. -1 when closed.
   int fd() const noexcept { return fd_; }
 
  private:
   int fd_ = -1;
   int wake_fd_ = -1;
+  int alarm_fd_ = -1;  // made by the first set_alarm()
   bool other_queue_ready_ = false;
+  bool alarm_rang_ = false;
 };
 
 }  // namespace edgewire

@@ -59,6 +59,24 @@ int Poller::add_other_queue(int fd) noexcept {
   return sys.epoll_ctl(fd_, EPOLL_CTL_ADD, fd, &event);
 }
 
+int Poller::set_alarm(int after_ms) noexcept {
+  alarm_rang_ = false;
+  if (alarm_fd_ < 0) {
+    int fd = sys.timerfd();
+    if (fd < 0) return fd;
+    epoll_event edge{};
+    edge.events = EPOLLIN | EPOLLET;
+    edge.data.u64 = kAlarmToken;
+    int error = sys.epoll_ctl(fd_, EPOLL_CTL_ADD, fd, &edge);
+    if (error < 0) {
+      sys.close(fd);
+      return error;
+    }
+    alarm_fd_ = fd;
+  }
+  return sys.arm_timerfd(alarm_fd_, after_ms);
+}
+
 int Poller::remove(int fd) noexcept {
   epoll_event unused{};
   return sys.epoll_ctl(fd_, EPOLL_CTL_DEL, fd, &unused);
@@ -74,9 +92,10 @@ int Poller::wait(PollEvent* events, int capacity, int timeout_ms) noexcept {
   int kept = 0;
   for (int i = 0; i < count; i++) {
     uint64_t token = raw[i].data.u64;
-    if (token >= kOtherQueueToken) {
-      // The wake counter is never read: each write to it is a new edge, and it has 2^64 - 1 of them.
+    if (token >= kAlarmToken) {
+      // The wake counter and the alarm's are never read: each write, each expiry is a new edge.
       other_queue_ready_ |= token == kOtherQueueToken;
+      alarm_rang_ |= token == kAlarmToken;
       continue;
     }
     events[kept++] = PollEvent{token, ready_from(raw[i].events)};
@@ -90,9 +109,10 @@ int Poller::wake() noexcept {
 }
 
 void Poller::close() noexcept {
+  if (alarm_fd_ >= 0) sys.close(alarm_fd_);
   if (wake_fd_ >= 0) sys.close(wake_fd_);
   if (fd_ >= 0) sys.close(fd_);
-  wake_fd_ = fd_ = -1;
+  alarm_fd_ = wake_fd_ = fd_ = -1;
 }
 
 }  // namespace edgewire

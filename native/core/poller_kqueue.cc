@@ -94,6 +94,9 @@ int Poller::add_other_queue(int fd) noexcept {
   return apply(fd_, &level, 1, 0);
 }
 
+// No driver that runs on a kqueue waits in libuv's place.
+int Poller::set_alarm(int) noexcept { return -ENOSYS; }
+
 int Poller::remove(int fd) noexcept {
   uintptr_t ident = static_cast<uintptr_t>(fd);
   const KqueueEvent changes[kFiltersPerFd] = {change(ident, EVFILT_READ, kDelete, 0, 0),
@@ -130,7 +133,7 @@ int Poller::wake() noexcept {
 
 void Poller::close() noexcept {
   if (fd_ >= 0) sys.close(fd_);
-  fd_ = wake_fd_ = -1;
+  fd_ = wake_fd_ = alarm_fd_ = -1;
 }
 
 }  // namespace edgewire

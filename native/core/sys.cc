@@ -17,6 +17,7 @@
 #include <linux/sockios.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #endif
 
 // macOS has kqueue, and so has a test on Linux that brings its own (test/native/kqueue).
@@ -92,6 +93,12 @@ int wait_epoll(int epoll_fd, epoll_event* events, int capacity, int timeout_ms) 
   return or_errno(::epoll_wait(epoll_fd, events, capacity, timeout_ms));
 }
 int create_eventfd() noexcept { return or_errno(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)); }
+int create_timerfd() noexcept { return or_errno(::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)); }
+int arm_timerfd(int fd, int after_ms) noexcept {
+  itimerspec once{};
+  once.it_value = {after_ms / 1000, after_ms % 1000 * 1000000L};
+  return or_errno(::timerfd_settime(fd, 0, &once, nullptr));
+}
 
 int adopt_fd(int fd) noexcept { return set_flags(fd); }
 
@@ -145,6 +152,8 @@ int create_epoll() noexcept { return -ENOSYS; }
 int control_epoll(int, int, int, epoll_event*) noexcept { return -ENOSYS; }
 int wait_epoll(int, epoll_event*, int, int) noexcept { return -ENOSYS; }
 int create_eventfd() noexcept { return -ENOSYS; }
+int create_timerfd() noexcept { return -ENOSYS; }
+int arm_timerfd(int, int) noexcept { return -ENOSYS; }
 
 // connectx(2) would do both, but it is another way to connect, not an option of the socket.
 int set_fast_open(int) noexcept { return -ENOPROTOOPT; }
@@ -254,6 +263,8 @@ SysTable real_sys() noexcept {
       .epoll_ctl = control_epoll,
       .epoll_wait = wait_epoll,
       .eventfd = create_eventfd,
+      .timerfd = create_timerfd,
+      .arm_timerfd = arm_timerfd,
       .kqueue = create_kqueue,
       .kevent = call_kevent,
       .monotonic_ns = monotonic_ns,

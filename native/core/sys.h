@@ -49,11 +49,13 @@ struct SysTable {
   // Bytes that the peer's kernel has not acknowledged yet; a FIN behind them counts as one.
   int (*unsent_bytes)(int fd) noexcept;
 
-  // The readiness queue: Linux has the first four, macOS the last two; what a system has not, answers -ENOSYS.
+  // The readiness queue: Linux has the first six, macOS the last two; what a system has not, answers -ENOSYS.
   int (*epoll_create)() noexcept;
   int (*epoll_ctl)(int epoll_fd, int operation, int fd, epoll_event* event) noexcept;
   int (*epoll_wait)(int epoll_fd, epoll_event* events, int capacity, int timeout_ms) noexcept;
   int (*eventfd)() noexcept;
+  int (*timerfd)() noexcept;                          // of the monotonic clock, not armed
+  int (*arm_timerfd)(int fd, int after_ms) noexcept;  // once; after_ms: at least 1
   int (*kqueue)() noexcept;  // close-on-exec
   int (*kevent)(int queue_fd, const KqueueEvent* changes, int change_count, KqueueEvent* events, int capacity,
                 const timespec* timeout) noexcept;

@@ -1,10 +1,10 @@
 // The driver prepare: nested polling the other way round. libuv's descriptor lies in our poller; in uv_prepare, just
 // before libuv would wait, we wait in its place, for both, and take turns as long as libuv has nothing to do.
 //
-//   uv_prepare   wait: our events, libuv's descriptor, its next timer, our next deadline
+//   uv_prepare   wait: our events, libuv's descriptor, its next timer, our next deadline, the alarm
 //                  ours                              -> a turn, and wait again
 //                  libuv's                           -> let libuv go on
-//                  nothing within kSettleMs          -> let libuv go round once, then wait without that limit
+//                  the alarm, kSettleMs after a turn -> let libuv go round once
 //   uv_idle      started whenever we leave           -> libuv's own poll, which does not see our poller, never blocks
 //
 // It saves what uv_poll costs: a wake through two queues, and libuv's epoll_wait before ours.
@@ -21,8 +21,9 @@
 //   anything at once     uv_backend_timeout, which is 0 for idle handles (an immediate is one), pending and closing ones,
 //                        after uv_stop, and when nothing alive is left
 //   what only an         prepare and check handles of other addons, immediates that are unref'd: they wait for nothing
-//   iteration serves     in particular. So after anything has run we wait for kSettleMs at most, and without that limit
-//                        only when a whole iteration has passed in which nothing did
+//   iteration serves     in particular. So when anything has run, the poller's alarm is set, and it ends our waiting; we
+//                        wait without it only when a whole iteration has passed in which nothing ran. An alarm that stands
+//                        is left alone, however many turns there are: setting it is a system call
 // Neither side starves the other: libuv's queue is level-triggered in ours, so every look tells of it and ends our turns;
 // kTurnsPerIteration ends them as well; and each iteration looks at our poller, however busy libuv is.
 //
@@ -38,8 +39,8 @@ namespace {
 
 // An iteration of libuv costs about as much as a turn: at 64 to 1 it no longer shows.
 constexpr int kTurnsPerIteration = 64;
-// The least that epoll_wait can wait. Connections that are busy at all have their next event before.
-constexpr int kSettleMs = 1;
+// How long what only an iteration serves may wait for one. Busy connections have many turns in that time.
+constexpr int kSettleMs = 2;
 // libuv 1.46 is Node 20's.
 constexpr unsigned kUvMajor = 1;
 constexpr unsigned kUvMinorMin = 46;
@@ -73,8 +74,9 @@ class PrepareDriver final : public Driver {
   void before_poll() noexcept;
   void take_turns() noexcept;
   bool turn_is_due(int events) const noexcept;
-  int limit_ms(bool settled) const noexcept;
-  bool libuv_is_due() const noexcept;
+  int limit_ms() const noexcept;
+  void owe_iteration() noexcept;
+  bool libuv_is_due() noexcept;
   Activity activity() const noexcept;
   void set_idle(bool on) noexcept;
 
@@ -83,8 +85,8 @@ class PrepareDriver final : public Driver {
   Setting setting_{};
   uv_prepare_t prepare_{};
   uv_idle_t idle_{};
-  Activity quiet_since_{};  // while quiet_: what it was when a wait brought nothing
-  bool quiet_ = false;
+  Activity left_at_{};  // when we last let libuv go on
+  bool alarm_set_ = false;
   bool running_ = false;
   bool waiting_ = false;
 };
@@ -92,6 +94,9 @@ class PrepareDriver final : public Driver {
 int PrepareDriver::open(const Setting& setting) noexcept {
   setting_ = setting;
   int error = setting.reactor->poller().add_other_queue(uv_.backend_fd(setting.loop));
+  if (error < 0) return error;
+  alarm_set_ = true;
+  error = setting.reactor->poller().set_alarm(kSettleMs);
   if (error < 0) return error;
   uv_.prepare_init(setting.loop, &prepare_);
   uv_.idle_init(setting.loop, &idle_);
@@ -137,24 +142,28 @@ void PrepareDriver::before_poll() noexcept {
 }
 
 void PrepareDriver::take_turns() noexcept {
-  bool settled = quiet_ && activity() == quiet_since_;
-  quiet_ = false;
-  for (int turns = 0; turns < kTurnsPerIteration; turns++) {
-    const int events = setting_.reactor->wait(limit_ms(settled));
+  if (activity() != left_at_) owe_iteration();
+  bool goes_on = true;
+  for (int turns = 0; goes_on && turns < kTurnsPerIteration; turns++) {
+    const int events = setting_.reactor->wait(limit_ms());
     uv_.update_time(setting_.loop);
-    const bool due = turn_is_due(events);
-    if (due) {
+    goes_on = turn_is_due(events);
+    if (goes_on) {
       const double dispatches = setting_.reactor->dispatches();
       setting_.run_turn(setting_.context, Look::kOffered);
       if (!running_) return;
-      settled = settled && setting_.reactor->dispatches() == dispatches;
+      if (setting_.reactor->dispatches() != dispatches) owe_iteration();
     }
-    if (libuv_is_due()) return;
-    if (due) continue;
-    quiet_ = true;
-    quiet_since_ = activity();
-    return;
+    if (libuv_is_due()) goes_on = false;
   }
+  left_at_ = activity();
+}
+
+// JavaScript has run: it may have left what only an iteration serves.
+void PrepareDriver::owe_iteration() noexcept {
+  if (alarm_set_) return;
+  // Cannot fail once it has worked, and open() has tried it.
+  alarm_set_ = setting_.reactor->poller().set_alarm(kSettleMs) == 0;
 }
 
 bool PrepareDriver::turn_is_due(int events) const noexcept {
@@ -162,15 +171,17 @@ bool PrepareDriver::turn_is_due(int events) const noexcept {
   return events > 0 || reactor.wants_turn() || reactor.next_turn_ms() <= monotonic_ms();
 }
 
-int PrepareDriver::limit_ms(bool settled) const noexcept {
+int PrepareDriver::limit_ms() const noexcept {
   const Reactor& reactor = *setting_.reactor;
   if (reactor.wants_turn()) return 0;
-  const int wanted_ms = shorter_ms(uv_.backend_timeout(setting_.loop), timeout_ms(reactor.next_turn_ms()));
-  return settled ? wanted_ms : shorter_ms(wanted_ms, kSettleMs);
+  return shorter_ms(uv_.backend_timeout(setting_.loop), timeout_ms(reactor.next_turn_ms()));
 }
 
-bool PrepareDriver::libuv_is_due() const noexcept {
-  return setting_.reactor->poller().other_queue_ready() || uv_.backend_timeout(setting_.loop) == 0;
+bool PrepareDriver::libuv_is_due() noexcept {
+  Poller& poller = setting_.reactor->poller();
+  const bool rang = poller.take_alarm();
+  if (rang) alarm_set_ = false;
+  return rang || poller.other_queue_ready() || uv_.backend_timeout(setting_.loop) == 0;
 }
 
 PrepareDriver::Activity PrepareDriver::activity() const noexcept {

@@ -298,6 +298,53 @@ TEST_F(PollerTest, TheTimeoutIsKept) {
   EXPECT_LT(long_wait, milliseconds(2'000));
 }
 
+TEST_F(PollerTest, TheAlarmEndsAWaitOnceAndIsNoEvent) {
+  if (poller_.set_alarm(1) == -ENOSYS) GTEST_SKIP() << "no driver needs it here";
+  for (int ms : {1, 2, 1'100}) {
+    ASSERT_EQ(poller_.set_alarm(ms), 0);
+    EXPECT_FALSE(poller_.take_alarm()) << "set, and not rung";
+    EXPECT_GE(time([&] { EXPECT_TRUE(look(-1).empty()); }), milliseconds(ms));
+    EXPECT_TRUE(poller_.take_alarm());
+    EXPECT_FALSE(poller_.take_alarm()) << "once";
+  }
+  EXPECT_GE(time([&] { look(kQuietMs); }), milliseconds(kQuietMs)) << "it has not rung again";
+}
+
+TEST_F(PollerTest, AnAlarmIsRememberedUntilItIsTakenAndMovedBySettingItAgain) {
+  if (poller_.set_alarm(1) == -ENOSYS) GTEST_SKIP() << "no driver needs it here";
+  EXPECT_TRUE(look(-1).empty());
+  look(0);  // another wait does not take it away
+  ASSERT_EQ(poller_.wake(), 0);
+  look(-1);
+  EXPECT_TRUE(poller_.take_alarm());
+
+  ASSERT_EQ(poller_.set_alarm(1), 0);
+  std::this_thread::sleep_for(milliseconds(kQuietMs));
+  ASSERT_EQ(poller_.set_alarm(60'000), 0);
+  EXPECT_GE(time([&] { look(kQuietMs); }), milliseconds(kQuietMs)) << "the first one is forgotten";
+  EXPECT_FALSE(poller_.take_alarm());
+}
+
+TEST_F(PollerTest, AnAlarmThatCannotBeHadSaysSoAndLeavesNothing) {
+  if (poller_.set_alarm(1) == -ENOSYS) GTEST_SKIP() << "no driver needs it here";
+  const size_t before = count_descriptors();
+  Poller other;
+  ASSERT_EQ(other.open(), 0);
+  const size_t open = count_descriptors();
+  sys.timerfd = []() noexcept { return -EMFILE; };
+  EXPECT_EQ(other.set_alarm(1), -EMFILE);
+  sys = real_sys();
+  refuse_registering();
+  EXPECT_EQ(other.set_alarm(1), -ENOSPC);
+  sys = real_sys();
+  EXPECT_EQ(count_descriptors(), open);
+  EXPECT_EQ(other.set_alarm(1), 0);
+  EXPECT_EQ(other.set_alarm(1), 0);
+  EXPECT_EQ(count_descriptors(), open + 1);
+  other.close();
+  EXPECT_EQ(count_descriptors(), before);
+}
+
 TEST_F(PollerTest, ASignalEndsAWaitWithoutEvents) {
   PollEvent event;
   sys.epoll_wait = [](int, epoll_event*, int, int) noexcept { return -EINTR; };
