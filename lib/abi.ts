@@ -1,7 +1,7 @@
 // The mirror of native/abi.h: the layout of the memory that lib/ and the addon share. test/tidy compares the two, so a
 // change goes into both. What each word means is said there; the names are the same without the leading k.
 
-export const AbiVersion = 2
+export const AbiVersion = 3
 export const RecordWords = 4
 export const CompletionCapacity = 4096
 export const CommandCapacity = 4096

@@ -46,6 +46,8 @@ export interface Binding {
   address(index: number, which: number): [family: string, address: string, port: number] | undefined
   setOption(index: number, option: number, value: number): number
   pin(bytes: Uint8Array): number
+  /** dispatch() is called in this call's async context from now on; undefined: in none. False: not in this runtime. */
+  setScope(resource: object | undefined): boolean
   setRef(on: boolean): void
   setBudget(bytes: number): void
 }

@@ -93,7 +93,7 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
     this.unmark(Mark.Paused)
     if (this.inbox?.hasBytes || this.input === Input.Ended || this.rare?.heldClose) {
       // Not from here: the caller may be a handler of this very connection.
-      queueMicrotask(() => this.context.runInAsyncScope(this.deliverHeld, this))
+      queueMicrotask(() => this.context?.runInAsyncScope(this.deliverHeld, this))
     } else {
       this.setInterest(abi.ReadStream)
     }

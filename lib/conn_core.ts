@@ -39,7 +39,8 @@ export type ValueOf<T> = T[keyof T]
 
 /** Who a connection belongs to: a listener, or one dial(). */
 export interface ConnOwner {
-  readonly context: AsyncResource
+  /** Undefined: no code of the user's runs on its behalf but what awaits promises, each in its own context. */
+  readonly context: AsyncResource | undefined
   readonly handlers: Handlers | undefined
   readonly settings: ConnSettings
   readonly listener: Listener | undefined
@@ -102,7 +103,7 @@ export abstract class ConnCore {
     if (owner.settings.idleTimeoutMs > 0) storeIdleTimeout(loop, index, owner.settings.idleTimeoutMs)
   }
 
-  get context(): AsyncResource {
+  get context(): AsyncResource | undefined {
     return this.owner.context
   }
 

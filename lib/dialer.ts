@@ -46,7 +46,7 @@ export async function dial(options: DialOptions, handlers?: Handlers): Promise<C
   const style = checkServe('dial', handlers)
   const plan = planDial(options)
   plan.signal?.throwIfAborted()
-  const context = new AsyncResource('EDGEWIRE_DIAL')
+  const context = handlers === undefined ? undefined : new AsyncResource('EDGEWIRE_DIAL')
   return new Dialing(plan, loop(), context, style.handlers).run()
 }
 
@@ -72,7 +72,7 @@ class Dialing implements ConnOwner {
   constructor(
     private readonly plan: DialPlan,
     private readonly loop: Loop,
-    readonly context: AsyncResource,
+    readonly context: AsyncResource | undefined,
     readonly handlers: Handlers | undefined,
   ) {
     this.settings = plan.settings
@@ -196,6 +196,7 @@ class Dialing implements ConnOwner {
   connClosed(conn: Conn, error: NetError | undefined): void {
     const outcome = this.outcomes.get(conn)
     this.outcomes.delete(conn)
+    this.loop.scope.leave(this.context)
     outcome?.failed(error ?? new NetError('ERR_CONN_CLOSED', { op: 'dial' }, 'the connection was closed'))
   }
 

@@ -260,8 +260,19 @@ class StreamListener implements Listener, ConnOwner, ListenerSink {
     this.closedReadBytes += conn.bytesRead
     this.closedWrittenBytes += conn.bytesWritten
     if (this.closedCount < this.acceptedCount) return
-    if (!this.accepting) this.leaks?.stop()
+    if (!this.accepting) this.over()
     this.onAllClosed?.()
+  }
+
+  /** Closed, and so are its connections. */
+  private over(): void {
+    this.leaks?.stop()
+    this.loop.scope.leave(this.context)
+    // Not yet: further on in this batch there may be connections that were accepted before.
+    queueMicrotask(() => {
+      const { loop, index } = this
+      if (this.closedCount === this.acceptedCount && loop.listeners[index] === this) loop.listeners[index] = undefined
+    })
   }
 
   handlerFailed(conn: Conn, error: unknown): void {
@@ -286,7 +297,7 @@ class StreamListener implements Listener, ConnOwner, ListenerSink {
     if (!this.accepting) return
     this.accepting = false
     this.dropSignal()
-    if (this.closedCount === this.acceptedCount) this.leaks?.stop()
+    if (this.closedCount === this.acceptedCount) this.over()
     this.loop.push(abi.CommandListenerClose, this.index, 0, 0)
     // Now, not at the end of the turn: the address is free when close() has resolved.
     this.loop.flush()

@@ -7,13 +7,14 @@ import type { AsyncResource } from 'node:async_hooks'
 import { Buffer } from 'node:buffer'
 import * as abi from './abi.js'
 import { type Binding, binding, type Hooks } from './binding.js'
+import { DispatchScope } from './dispatch_scope.js'
 import { type Driver, driverFromEnvironment, driverName, driverNumber, refusal } from './driver.js'
 import { CopyLoopBytes, SlabViews } from './slab_views.js'
 
 /** A connection, as the loop sees it. */
 export interface ConnSink {
-  /** The async context (AsyncLocalStorage) in which its handlers run. */
-  readonly context: AsyncResource
+  /** The async context (AsyncLocalStorage) in which its handlers run; undefined: it has none. */
+  readonly context: AsyncResource | undefined
   onConnected(): void
   onData(address: number, bytes: number): void
   onEnd(): void
@@ -61,6 +62,7 @@ export class Loop {
   words = new Int32Array(0)
 
   readonly slabs: SlabViews
+  readonly scope: DispatchScope
   readonly conns: (ConnSink | undefined)[] = []
   readonly listeners: (ListenerSink | undefined)[] = []
   /** The bytes that the current `data` completion lends: an address and a length; bytes 0 outside of one. */
@@ -98,6 +100,7 @@ export class Loop {
     driver: Driver,
   ) {
     this.native = binding()
+    this.scope = new DispatchScope(this.native)
     this.hooks = { dispatch: () => this.dispatchBatch(), slabs: [], views: [] }
     this.slabs = new SlabViews(this.hooks.slabs, this.hooks.views)
     const shared = this.native.open(this.hooks, budgetBytes, debug, driverNumber(driver))
@@ -127,14 +130,15 @@ export class Loop {
   /** Nothing that a handler throws gets out of here: it costs that handler's connection. */
   private dispatch(): void {
     this.refreshTables()
+    let context: AsyncResource | undefined
     for (;;) {
       try {
         while (this.control[abi.ControlCompletionHead] !== this.control[abi.ControlCompletionTail]) {
-          const context = this.nextContext()
-          if (context === undefined) this.drain(undefined)
-          else context.runInAsyncScope(this.drain, this, context)
+          context = this.nextContext()
+          this.scope.run(context, this.drain, this)
         }
         this.current = undefined
+        this.scope.settle(context)
         return
       } catch (error) {
         this.lendNothing()
@@ -176,14 +180,14 @@ export class Loop {
       const word = completions[at]
       if ((word & 0xff) !== abi.CompletionData) {
         const sink = this.sinkOf(word & 0xff, at)
-        if (sink?.context !== context) return
+        if (sink?.context !== context && sink?.context !== undefined) return
         control[abi.ControlCompletionHead] = (head + 1) | 0
         this.current = sink
         if (sink !== undefined) this.serve(sink, at)
         continue
       }
       const conn = conns[completions[at + 1]]
-      if (conn?.context !== context) return
+      if (conn?.context !== context && conn?.context !== undefined) return
       control[abi.ControlCompletionHead] = (head + 1) | 0
       if (conn === undefined) continue
       this.current = conn

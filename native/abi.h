@@ -16,7 +16,7 @@
 namespace edgewire::abi {
 
 // Raised whenever anything below changes its meaning; lib/binding.ts refuses an addon with another number.
-constexpr int32_t kAbiVersion = 2;
+constexpr int32_t kAbiVersion = 3;
 
 // A record: word 0 = type | detail << 8, word 1 = connection or listener index, words 2 and 3 by type.
 constexpr int32_t kRecordWords = 4;

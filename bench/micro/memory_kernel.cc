@@ -7,6 +7,15 @@
 #include <cstring>
 
 namespace edgewire::bench {
+namespace {
+
+size_t bytes_of(const iovec* pieces, int count) noexcept {
+  size_t bytes = 0;
+  for (int i = 0; i < count; i++) bytes += pieces[i].iov_len;
+  return bytes;
+}
+
+}  // namespace
 
 MemoryKernel::MemoryKernel() {
   active_ = this;
@@ -138,6 +147,10 @@ void MemoryKernel::install_traffic() noexcept {
     count(Call::kRecv);
     return active_->receive(fd, bytes);
   };
+  sys.recv_pieces = [](int fd, const iovec* pieces, int count_of) noexcept {
+    count(Call::kRecv);
+    return active_->receive(fd, bytes_of(pieces, count_of));
+  };
   sys.send = [](int, const void*, size_t bytes) noexcept {
     count(Call::kSend);
     active_->taken_bytes_ += bytes;
@@ -145,8 +158,7 @@ void MemoryKernel::install_traffic() noexcept {
   };
   sys.send_pieces = [](int, const iovec* pieces, int count_of) noexcept {
     count(Call::kSend);
-    size_t bytes = 0;
-    for (int i = 0; i < count_of; i++) bytes += pieces[i].iov_len;
+    const size_t bytes = bytes_of(pieces, count_of);
     active_->taken_bytes_ += bytes;
     return static_cast<ssize_t>(bytes);
   };

@@ -191,7 +191,10 @@ class Reactor {
   ReadStep read_once(uint32_t index, uint32_t* bytes) noexcept;
   void discard_input(uint32_t index, uint32_t* round_bytes) noexcept;
   bool choose_room(const Conn& conn, uint32_t wanted) noexcept;
-  void received(uint32_t index, uint32_t bytes, uint32_t room) noexcept;
+  ssize_t receive(int fd, uint32_t room, ChunkId spare) noexcept;
+  void received(uint32_t index, uint32_t bytes, uint32_t room, ChunkId spare) noexcept;
+  void lend(uint32_t index, uint32_t bytes) noexcept;
+  static void expect(Conn& conn, uint32_t bytes, bool full) noexcept;
   void unread(uint32_t index) noexcept;
   void clear_readable(uint32_t index) noexcept;
   void input_ended(uint32_t index) noexcept;

@@ -13,6 +13,8 @@ namespace {
 
 // Below this much room a chunk is not worth another read into it.
 constexpr uint32_t kReadRoomMinBytes = 4096;
+// A read is told in so many records, and leaves room for one that ends it.
+constexpr uint32_t kRecordsPerRead = 3;
 // Offsets of lent bytes are multiples of this, so that a typed array of any kind can lie over them.
 constexpr uint32_t kLentAlignment = 8;
 // Input of a closing connection is read here and forgotten.
@@ -51,7 +53,8 @@ void Reactor::read_conn(uint32_t index, uint32_t* round_bytes) noexcept {
       if (conn_bytes > 0 && over) return enlist_ready(index);
       return unread(index);
     }
-    if (conn_bytes >= kReadBytesPerConn || *round_bytes >= kReadBytesPerRound || completions_.space() < 2) {
+    if (conn_bytes >= kReadBytesPerConn || *round_bytes >= kReadBytesPerRound ||
+        completions_.space() < kRecordsPerRead) {
       return enlist_ready(index);
     }
     uint32_t bytes = 0;
@@ -112,16 +115,23 @@ Reactor::ReadStep Reactor::read_once(uint32_t index, uint32_t* bytes) noexcept {
   uint32_t wanted = interest < 0 ? kChunkBytes : static_cast<uint32_t>(interest);
   if (!choose_room(conn, wanted)) return ReadStep::kStarved;
   uint32_t room = std::min(kChunkBytes - cursor_used_, wanted);
-  ssize_t got = sys.recv(conn.fd, pool_.data(cursor_) + cursor_used_, room);
+  // A read that fills its room says nothing of what is left. Where one chunk may be filled, a second behind it makes the
+  // usual read a short one, which spares the read that would only find the socket empty.
+  bool may_fill = interest < 0 && conn.read_bytes_log2 == kChunkBytesLog2;
+  ChunkId spare = may_fill ? pool_.acquire() : kNoChunk;
+  ssize_t got = receive(conn.fd, room, spare);
   metric(abi::kMetricReads)++;
   if (got > 0) {
     *bytes = static_cast<uint32_t>(got);
-    received(index, *bytes, room);
+    bool full = *bytes == room + (spare == kNoChunk ? 0 : kChunkBytes);
+    received(index, *bytes, room, spare);
+    expect(conn, *bytes, full);
     if (interest > 0) interest = 0;
-    if (*bytes == room || short_read_is_no_end(conn)) return ReadStep::kAgain;
+    if (full || short_read_is_no_end(conn)) return ReadStep::kAgain;
     clear_readable(index);
     return ReadStep::kDone;
   }
+  if (spare != kNoChunk) pool_.release(spare);
   if (got == -EINTR) return ReadStep::kAgain;
   if (got == -EAGAIN && conn.writing != WriteSide::kBroken) {
     conn.ready &= static_cast<uint8_t>(~kUrgent);
@@ -137,18 +147,43 @@ Reactor::ReadStep Reactor::read_once(uint32_t index, uint32_t* bytes) noexcept {
   return ReadStep::kClosed;
 }
 
-// `bytes` have arrived at the cursor, in a room of `room`.
-void Reactor::received(uint32_t index, uint32_t bytes, uint32_t room) noexcept {
-  Conn& conn = table_.at(index);
+// Into `room` bytes at the cursor and, behind them, the chunk `spare` if there is one.
+ssize_t Reactor::receive(int fd, uint32_t room, ChunkId spare) noexcept {
+  uint8_t* into = pool_.data(cursor_) + cursor_used_;
+  if (spare == kNoChunk) return sys.recv(fd, into, room);
+  const iovec pieces[] = {{.iov_base = into, .iov_len = room},
+                          {.iov_base = pool_.data(spare), .iov_len = kChunkBytes}};
+  return sys.recv_pieces(fd, pieces, 2);
+}
+
+// `bytes` have arrived, in `room` at the cursor first; those that did not fit are at the start of `spare`, which becomes
+// the cursor then, and is given back otherwise.
+void Reactor::received(uint32_t index, uint32_t bytes, uint32_t room, ChunkId spare) noexcept {
+  lend(index, std::min(bytes, room));
+  if (bytes > room) {
+    round_chunks_.push_back(spare);
+    cursor_ = spare;
+    cursor_used_ = 0;
+    lend(index, bytes - room);
+  } else if (spare != kNoChunk) {
+    pool_.release(spare);
+  }
+  table_.row(index)[abi::kRowReceivedBytes] += bytes;
+  metric(abi::kMetricBytesRead) += bytes;
+  table_.at(index).active_ms = now_ms_;
+}
+
+// JavaScript gets the `bytes` at the cursor.
+void Reactor::lend(uint32_t index, uint32_t bytes) noexcept {
   push(abi::kCompletionData, index, static_cast<int32_t>(cursor_ << kChunkBytesLog2 | cursor_used_),
        static_cast<int32_t>(bytes));
   cursor_used_ = std::min(kChunkBytes, (cursor_used_ + bytes + kLentAlignment - 1) & ~(kLentAlignment - 1));
-  table_.row(index)[abi::kRowReceivedBytes] += bytes;
-  metric(abi::kMetricBytesRead) += bytes;
-  conn.active_ms = now_ms_;
-  // How large the next read will be: at once up, slowly down.
+}
+
+// How large the next read will be: at once up, slowly down.
+void Reactor::expect(Conn& conn, uint32_t bytes, bool full) noexcept {
   uint8_t log2 = static_cast<uint8_t>(std::bit_width(bytes - 1));
-  if (bytes == room) log2++;
+  if (full) log2++;
   if (log2 >= conn.read_bytes_log2) {
     conn.read_bytes_log2 = std::min<uint8_t>(log2, kChunkBytesLog2);
   } else {

@@ -197,6 +197,12 @@ int connect_to(int fd, const sockaddr* address, socklen_t length) noexcept {
 int shutdown_write(int fd) noexcept { return or_errno(::shutdown(fd, SHUT_WR)); }
 int close_fd(int fd) noexcept { return or_errno(::close(fd)); }
 ssize_t receive(int fd, void* into, size_t bytes) noexcept { return or_errno(::recv(fd, into, bytes, 0)); }
+ssize_t receive_pieces(int fd, const iovec* pieces, int count) noexcept {
+  msghdr message{};
+  message.msg_iov = const_cast<iovec*>(pieces);
+  message.msg_iovlen = static_cast<decltype(message.msg_iovlen)>(count);
+  return or_errno(::recvmsg(fd, &message, 0));
+}
 ssize_t send_bytes(int fd, const void* data, size_t bytes) noexcept {
   ssize_t sent = ::send(fd, data, bytes, kSendFlags);
   return sent < 0 ? -send_errno() : sent;
@@ -245,6 +251,7 @@ SysTable real_sys() noexcept {
       .shutdown_write = shutdown_write,
       .close = close_fd,
       .recv = receive,
+      .recv_pieces = receive_pieces,
       .send = send_bytes,
       .send_pieces = send_pieces,
       .getsockopt_int = get_option,

@@ -30,6 +30,7 @@ struct SysTable {
   int (*shutdown_write)(int fd) noexcept;
   int (*close)(int fd) noexcept;
   ssize_t (*recv)(int fd, void* into, size_t bytes) noexcept;
+  ssize_t (*recv_pieces)(int fd, const iovec* pieces, int count) noexcept;
   ssize_t (*send)(int fd, const void* data, size_t bytes) noexcept;  // no SIGPIPE
   ssize_t (*send_pieces)(int fd, const iovec* pieces, int count) noexcept;
   int (*getsockopt_int)(int fd, int level, int name, int* value) noexcept;

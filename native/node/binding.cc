@@ -9,6 +9,7 @@
 //   address(index, which)                       [family, address, port] or undefined
 //   setOption(index, option, value)             0 or -errno
 //   pin(bytes)                                  id, for kCommandWritePinned
+//   setScope(resource)                          dispatch() is called in this call's async context; false: cannot be had
 //   setRef(on)                                  does edgewire keep the process alive?
 //   setBudget(bytes)                            the slab pool's budget
 #include <napi.h>
@@ -130,6 +131,11 @@ Napi::Value pin(const Napi::CallbackInfo& info) {
   return number(info, id == kNoIndex ? -1 : static_cast<int64_t>(id));
 }
 
+Napi::Value set_scope(const Napi::CallbackInfo& info) {
+  Env& env = env_of(info);
+  return Napi::Boolean::New(info.Env(), env.is_open() && env.set_scope(info[0]));
+}
+
 Napi::Value set_ref(const Napi::CallbackInfo& info) {
   Env& env = env_of(info);
   if (env.is_open()) env.driver().set_ref(info[0].ToBoolean());
@@ -156,6 +162,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("address", Napi::Function::New(env, address, "address"));
   exports.Set("setOption", Napi::Function::New(env, set_option, "setOption"));
   exports.Set("pin", Napi::Function::New(env, pin, "pin"));
+  exports.Set("setScope", Napi::Function::New(env, set_scope, "setScope"));
   exports.Set("setRef", Napi::Function::New(env, set_ref, "setRef"));
   exports.Set("setBudget", Napi::Function::New(env, set_budget, "setBudget"));
   return exports;

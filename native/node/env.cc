@@ -1,6 +1,7 @@
 #include "node/env.h"
 
 #include <cstring>
+#include <utility>
 
 #include "core/sys.h"
 
@@ -87,7 +88,7 @@ Napi::Value Env::open(Napi::Object hooks, uint64_t budget_bytes, bool debug, int
     napi_add_env_cleanup_hook(env_, on_teardown_at_once, this);
     return shared;
   }
-  napi_async_init(env_, resource_.Value(), Napi::String::New(env, "edgewire"), &async_context_);
+  has_scopes_ = true;
   napi_add_async_cleanup_hook(env_, on_teardown, this, &teardown_);
   return shared;
 }
@@ -108,7 +109,8 @@ void Env::on_teardown(napi_async_cleanup_hook_handle, void* data) {
   auto* self = static_cast<Env*>(data);
   self->tear_down([](void* context) {
     auto* env = static_cast<Env*>(context);
-    napi_async_destroy(env->env_, env->async_context_);
+    env->leave_context(env->left_context_);
+    env->leave_context(env->async_context_);
     napi_remove_async_cleanup_hook(env->teardown_);
   });
 }
@@ -138,14 +140,42 @@ void Env::dispatch() noexcept {
   if (closing_) return;
   Napi::HandleScope scope(env_);
   napi_value result;
+  in_dispatch_ = true;
   napi_status status =
       napi_make_callback(env_, async_context_, resource_.Value(), dispatch_.Value(), 0, nullptr, &result);
+  in_dispatch_ = false;
+  if (left_context_ != nullptr && !closing_) leave_context(std::exchange(left_context_, nullptr));
   if (status == napi_ok) return;
   // lib/loop.ts lets nothing through: this came from a tick or a microtask, which Node reports as uncaught.
   bool pending = false;
   napi_value exception;
   if (napi_is_exception_pending(env_, &pending) != napi_ok || !pending) return;
   if (napi_get_and_clear_last_exception(env_, &exception) == napi_ok) napi_fatal_exception(env_, exception);
+}
+
+bool Env::set_scope(Napi::Value resource) noexcept {
+  if (closing_ || !has_scopes_) return false;
+  Napi::HandleScope scope(env_);
+  const bool named = resource.IsObject();
+  napi_value name;
+  napi_async_context context = nullptr;
+  if (named && (napi_create_string_utf8(env_, "edgewire", NAPI_AUTO_LENGTH, &name) != napi_ok ||
+                napi_async_init(env_, resource, name, &context) != napi_ok)) {
+    return false;
+  }
+  napi_async_context before = std::exchange(async_context_, context);
+  resource_ = Napi::Persistent(named ? resource.As<Napi::Object>() : Napi::Object::New(env_));
+  // The context of a dispatch that is under way is left when it returns: once, however often the scope changes in it.
+  if (in_dispatch_ && left_context_ == nullptr) {
+    left_context_ = before;
+  } else {
+    leave_context(before);
+  }
+  return true;
+}
+
+void Env::leave_context(napi_async_context context) noexcept {
+  if (context != nullptr) napi_async_destroy(env_, context);
 }
 
 // ---- memory ---------------------------------------------------------------------------------------------------------

@@ -30,6 +30,9 @@ class Env final : public Host {
     if (!in_turn_) driver_->schedule();
   }
 
+  // From now on JavaScript is called in the async context of this very call, for which the object `resource` stands
+  // (async_hooks); anything but an object: in none. False where there is no such thing: in Bun and Deno.
+  bool set_scope(Napi::Value resource) noexcept;
   // Keeps `bytes` alive until they are sent; kNoIndex when that fails.
   uint32_t pin(Napi::Value bytes) noexcept;
 
@@ -49,6 +52,7 @@ class Env final : public Host {
   static void on_teardown(napi_async_cleanup_hook_handle handle, void* env);
   static void on_teardown_at_once(void* env);
   void tear_down(Driver::Closed closed) noexcept;
+  void leave_context(napi_async_context context) noexcept;
 
   napi_env env_;
   std::unique_ptr<Reactor> reactor_;
@@ -57,8 +61,10 @@ class Env final : public Host {
   Napi::FunctionReference dispatch_;
   Napi::ObjectReference slabs_;
   Napi::ObjectReference views_;
+  // The scope of dispatch(): without an async context, the resource is just its `this`.
   Napi::ObjectReference resource_;
   napi_async_context async_context_ = nullptr;
+  napi_async_context left_context_ = nullptr;  // was the scope's when the dispatch began that is under way
   napi_async_cleanup_hook_handle teardown_ = nullptr;
   std::vector<napi_ref> pins_;
   std::vector<uint32_t> pins_free_;
@@ -68,6 +74,8 @@ class Env final : public Host {
   uint32_t rows_ = 0;
   bool closing_ = false;
   bool in_turn_ = false;
+  bool in_dispatch_ = false;
+  bool has_scopes_ = false;
 };
 
 }  // namespace edgewire

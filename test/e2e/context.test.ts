@@ -1,7 +1,7 @@
 // Whose async context handlers and promises have, and when ticks and microtasks run.
 
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { type Conn, dial, type Handlers, listen } from 'edgewire'
+import { type Conn, dial, type Handlers, listen, stats } from 'edgewire'
 import { expect, test } from 'vitest'
 import {
   allClosed,
@@ -19,6 +19,7 @@ import {
 } from './harness.ts'
 import { looksItself } from './runtime.ts'
 
+const collectGarbage = (globalThis as { gc?: () => void }).gc as () => void
 const storage = new AsyncLocalStorage<string>()
 
 test('handlers run in the context of the call of listen()', async () => {
@@ -155,6 +156,67 @@ test.runIf(looksItself)('ticks and microtasks run when the batch has been dispat
   expect(kinds.slice(0, firstMicrotask)).toContain('data')
   expect(kinds).toEqual(['data', 'data', 'data', 'tick', 'tick', 'tick', 'microtask', 'microtask', 'microtask'])
 })
+
+// After a number of batches of one listener its context becomes the scope of the dispatch itself (lib/dispatch_scope.ts);
+// nobody may see when.
+test('the context is the same in every batch, of one listener and of two that take turns', async () => {
+  const seen = new Map<string, Map<string | undefined, number>>()
+  const served = async (name: string) => {
+    const counts = new Map<string | undefined, number>()
+    const count = () => void counts.set(storage.getStore(), (counts.get(storage.getStore()) ?? 0) + 1)
+    seen.set(name, counts)
+    const handlers: Handlers = {
+      data(conn, chunk) {
+        count()
+        queueMicrotask(count)
+        process.nextTick(count)
+        conn.write(chunk)
+      },
+    }
+    return track(await storage.run(name, () => listen(tcp4.place(), handlers)))
+  }
+  const peers = [await connect(await served('first')), await connect(await served('second'))]
+  const answers = [0, 0]
+  const ask = async (who: number) => {
+    peers[who]?.socket.write('x')
+    answers[who]++
+    await peers[who]?.bytes(answers[who] as number)
+  }
+  const before = stats().dispatches
+  for (let i = 0; i < 100; i++) await ask(0)
+  for (let i = 0; i < 100; i++) await ask(i % 2)
+  for (let i = 0; i < 100; i++) await ask(1)
+  for (let i = 0; i < 10; i++) await ask(0)
+  expect(stats().dispatches - before, 'each answer is a batch of its own').toBeGreaterThanOrEqual(310)
+  expect(Object.fromEntries(seen.get('first') as Map<string, number>)).toEqual({ first: 3 * 160 })
+  expect(Object.fromEntries(seen.get('second') as Map<string, number>)).toEqual({ second: 3 * 150 })
+})
+
+test('what a closed listener had in its context can be collected, also after many batches', async () => {
+  const store = await serveOnce()
+  await until('it is collected', () => {
+    collectGarbage()
+    return store.deref() === undefined
+  })
+})
+
+/** Nothing of it is held by the caller. Answers with what listen() was called in. */
+async function serveOnce(): Promise<WeakRef<object>> {
+  const stored = new AsyncLocalStorage<object>()
+  const store = { large: Buffer.alloc(64) }
+  const listener = await stored.run(store, () =>
+    listen(tcp4.place(), { data: (conn, chunk) => void conn.write(chunk) }),
+  )
+  const peer = await connect(listener)
+  for (let i = 1; i <= 100; i++) {
+    peer.socket.write('x')
+    await peer.bytes(i)
+  }
+  peer.finish()
+  await allClosed(listener)
+  await listener.close()
+  return new WeakRef(store)
+}
 
 test('what is written in a handler, a tick and a microtask goes out in that order', async () => {
   const listener = await serve(tcp4, {

@@ -37,7 +37,11 @@ void Kernel::install() {
   sys.connect = [](int fd, const sockaddr* address, socklen_t) noexcept { return active_->connect(fd, address); };
   sys.shutdown_write = [](int fd) noexcept { return active_->shutdown_write(fd); };
   sys.close = [](int fd) noexcept { return active_->close(fd); };
-  sys.recv = [](int fd, void* into, size_t bytes) noexcept { return active_->recv(fd, into, bytes); };
+  sys.recv = [](int fd, void* into, size_t bytes) noexcept {
+    const iovec piece{into, bytes};
+    return active_->recv(fd, &piece, 1);
+  };
+  sys.recv_pieces = [](int fd, const iovec* pieces, int count) noexcept { return active_->recv(fd, pieces, count); };
   sys.send = [](int fd, const void* data, size_t bytes) noexcept {
     const iovec piece{const_cast<void*>(data), bytes};
     return active_->send(fd, &piece, 1);

@@ -297,11 +297,15 @@ class Kernel {
     return accepted;
   }
 
-  ssize_t recv(int fd, void* into, size_t bytes) {
+  ssize_t recv(int fd, const iovec* pieces, int piece_count) {
     Socket& socket = socket_at(fd);
-    EXPECT(bytes > 0, "a read of nothing");
+    uint64_t room = 0;
+    for (int i = 0; i < piece_count; i++) {
+      EXPECT(pieces[i].iov_len > 0, "a read of nothing");
+      room += pieces[i].iov_len;
+    }
     const uint8_t chosen = mood(Call::kRecv);
-    uint64_t count = std::min<uint64_t>(bytes, socket.peer_sent - socket.read);
+    uint64_t count = std::min(room, socket.peer_sent - socket.read);
     switch (chosen % 16) {
       case 1: return -EINTR;
       case 2: arm(fd); return -EAGAIN;
@@ -317,8 +321,12 @@ class Kernel {
       socket.urgent_at = UINT64_MAX;
     }
     if (count > 0) {
-      std::memcpy(into, Pattern::at(socket.id, socket.read), count);
-      socket.read += count;
+      for (uint64_t taken = 0; taken < count; pieces++) {
+        const uint64_t part = std::min<uint64_t>(pieces->iov_len, count - taken);
+        std::memcpy(pieces->iov_base, Pattern::at(socket.id, socket.read), part);
+        socket.read += part;
+        taken += part;
+      }
       return static_cast<ssize_t>(count);
     }
     if (socket.error != 0) return -take_error(socket);

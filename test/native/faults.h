@@ -60,7 +60,11 @@ class Faults {
     sys.accept = [](int fd, sockaddr* address, socklen_t* length) noexcept {
       return active_->accept(fd, address, length);
     };
-    sys.recv = [](int fd, void* into, size_t bytes) noexcept { return active_->recv(fd, into, bytes); };
+    sys.recv = [](int fd, void* into, size_t bytes) noexcept {
+      const iovec piece{into, bytes};
+      return active_->recv(fd, &piece, 1);
+    };
+    sys.recv_pieces = [](int fd, const iovec* pieces, int count) noexcept { return active_->recv(fd, pieces, count); };
     sys.send = [](int fd, const void* data, size_t bytes) noexcept {
       const iovec piece{const_cast<void*>(data), bytes};
       return active_->send(fd, &piece, 1);
@@ -101,15 +105,24 @@ class Faults {
     return error;
   }
 
-  ssize_t recv(int fd, void* into, size_t bytes) noexcept {
-    if (!strike()) return real_.recv(fd, into, bytes);
+  ssize_t recv(int fd, const iovec* pieces, int count) noexcept {
+    if (!strike()) return real_.recv_pieces(fd, pieces, count);
     switch (below(8)) {
       case 0: return -EINTR;
       case 1: return below(4) == 0 ? pick({ECONNRESET, ETIMEDOUT, EHOSTUNREACH}) : -EINTR;
       case 2:
       case 3: owed_[fd] |= kReadable; return -EAGAIN;
-      default: owed_[fd] |= kReadable; return real_.recv(fd, into, below(2) == 0 ? 1 : 1 + below(bytes));
+      default: owed_[fd] |= kReadable; return recv_some(fd, pieces, count);
     }
+  }
+  // Less than there may be: often one byte, sometimes up to the middle of a later piece.
+  ssize_t recv_some(int fd, const iovec* pieces, int count) noexcept {
+    iovec fewer[2];
+    const int kept = 1 + static_cast<int>(below(static_cast<uint64_t>(count)));
+    std::copy_n(pieces, kept, fewer);
+    iovec& last = fewer[kept - 1];
+    last.iov_len = below(2) == 0 ? 1 : 1 + below(last.iov_len);
+    return real_.recv_pieces(fd, fewer, kept);
   }
 
   ssize_t send(int fd, const iovec* pieces, int count) noexcept {

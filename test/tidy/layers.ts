@@ -32,7 +32,7 @@ export const nativeLayers: Layer[] = [
 export const libLayers: Layer[] = [
   { name: 'abi, errors, addr, net, names, driver', files: /^lib\/(abi|errors|addr|net|names|driver)\.ts$/ },
   { name: 'binding', files: /^lib\/binding\.ts$/ },
-  { name: 'loop, slab_views', files: /^lib\/(loop|slab_views)\.ts$/ },
+  { name: 'loop, slab_views, dispatch_scope', files: /^lib\/(loop|slab_views|dispatch_scope)\.ts$/ },
   { name: 'lease, deadline', files: /^lib\/(lease|deadline)\.ts$/ },
   { name: 'inbox', files: /^lib\/inbox\.ts$/ },
   { name: 'conn', files: /^lib\/conn(_\w+)?\.ts$/ },
