@@ -6,7 +6,7 @@ import { BytesMax, type ConnOwner, Input, Mark, Output, Phase } from './conn_cor
 import { ConnOutput } from './conn_output.js'
 import { epochOf, hasFired, idleTimeoutMs, isPast, storeDeadline, storeIdleTimeout } from './deadline.js'
 import { describeValue, invalidArgument, NetError, type Op, systemError } from './errors.js'
-import { Inbox, interestFor } from './inbox.js'
+import { Inbox } from './inbox.js'
 import { releaseAddress, releaseChunk, retainAddress, retainChunk } from './lease.js'
 import type { ConnSink, Loop } from './loop.js'
 import type { Conn, Deadline } from './net.js'
@@ -58,7 +58,7 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
 
   /** The oldest reader wants bytes that are not here. */
   private askForBytes(): void {
-    this.setInterest(interestFor(this.inbox?.wantedBytes ?? 0))
+    this.setInterest(this.inbox?.interest ?? 0)
   }
 
   [Symbol.asyncIterator](): AsyncIterableIterator<Buffer> {

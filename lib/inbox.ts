@@ -9,6 +9,9 @@ import type { Loop } from './loop.js'
 /** Held bytes below this are copied, so that they do not keep a whole chunk of the pool. */
 const CopyBelowBytes = 4096
 const NotLeased = -1
+const ChunkBytes = 1 << abi.ChunkBytesLog2
+/** Bytes are read ahead while no more than one part in so many of the pool is in use. */
+const PoolPartReadAhead = 4
 
 /** A read that waits: into the caller's buffer, or (null) for a chunk that the caller will own. */
 interface PendingRead {
@@ -28,6 +31,8 @@ export class Inbox {
   private first: PendingRead | undefined
   private others: PendingRead[] | undefined
   private held: Held[] | undefined
+  /** The last read was filled to the brim: there is more behind it, as a rule. */
+  private filled = false
   /** The memory that the last read() was given; see Loop.reads. */
   private memory: ArrayBufferLike | undefined
 
@@ -41,10 +46,17 @@ export class Inbox {
     return this.held !== undefined
   }
 
-  /** How much the oldest reader can take; 0: a detached buffer, Infinity: any. */
-  get wantedBytes(): number {
+  /**
+   * How much to read for the oldest reader; see InterestRead in native/abi.h. Small reads are read ahead, so that parsing
+   * a header byte by byte does not cost a system call each; and so are those of a reader whose buffer was too small the
+   * last time, as long as what readers leave here keeps no more than a part of the pool from others.
+   */
+  get interest(): number {
     const into = this.first?.into
-    return into === null || into === undefined ? Number.POSITIVE_INFINITY : into.length
+    const { metrics } = this.loop
+    const roomy = metrics[abi.MetricSlabInUse] * PoolPartReadAhead <= metrics[abi.MetricSlabBudget]
+    if (into === null || into === undefined || (this.filled && roomy)) return ChunkBytes
+    return Math.min(Math.max(into.length, CopyBelowBytes), ChunkBytes)
   }
 
   /** Queues a read; it is served at once when bytes are held. */
@@ -90,6 +102,7 @@ export class Inbox {
       return
     }
     const count = Math.min(bytes, into.length)
+    this.filled = bytes >= into.length
     // A buffer whose memory was transferred away while the read waited takes nothing; see serveHeld().
     if (count > 0) {
       this.loop.sendBrieflyPinned()
@@ -185,10 +198,4 @@ function warnOfSharedBuffer(): void {
     code: 'EDGEWIRE_READ',
     ...(stack === undefined ? {} : { detail: stack }),
   })
-}
-
-/** The read interest for a reader that can take `bytes`: see InterestRead in native/abi.h. */
-export function interestFor(bytes: number): number {
-  // Small reads are read ahead, so that parsing a header byte by byte does not cost a system call each.
-  return Math.min(Math.max(bytes, CopyBelowBytes), 1 << abi.ChunkBytesLog2)
 }

@@ -1,6 +1,6 @@
 // read() and iteration: the blocking style.
 
-import { type Conn, type Listener, NetError } from 'edgewire'
+import { type Conn, type Listener, NetError, stats } from 'edgewire'
 import { describe, expect, test } from 'vitest'
 import {
   allClosed,
@@ -20,6 +20,7 @@ import {
   turn,
   within,
 } from './harness.ts'
+import { run } from './programs.ts'
 
 /** A connection without handlers, read by the test itself. */
 async function pair(transport = tcp4): Promise<{ conn: Conn; peer: Peer; listener: Listener }> {
@@ -232,4 +233,60 @@ test('bytes that were read ahead are still there after the peer has gone', async
   expect(text).toBe('0123456789')
   expect(await within('EOF', conn.read(one))).toBeNull()
   conn.close()
+})
+
+test('a reader whose buffer is always filled is read ahead: fewer system calls than reads', async () => {
+  const bufferBytes = 4 * KiB
+  const payload = randomBytes(512 * KiB)
+  const { conn, peer } = await pair()
+  await peer.send(payload)
+  const before = stats().reads
+  const received: Buffer[] = []
+  const into = new Uint8Array(bufferBytes)
+  for (let left = payload.length; left > 0; ) {
+    const count = (await within('a read', conn.read(into))) as number
+    received.push(Buffer.from(into.subarray(0, count)))
+    left -= count
+  }
+  expectBytes(Buffer.concat(received), payload)
+  expect(stats().reads - before).toBeLessThan(payload.length / bufferBytes / 4)
+  conn.close()
+})
+
+test('what is read ahead for readers that stop reading leaves the others room in the pool', async () => {
+  // As many chunks as such readers: if each could keep one, nobody else would be read.
+  const program = await run(
+    `
+    const stop = new Promise(() => {})
+    const listener = await listen({ host: '127.0.0.1', port: 0 }, async (conn) => {
+      const buffer = new Uint8Array(8192)
+      await conn.read(buffer)
+      conn.write('1')
+      await conn.read(buffer)
+      conn.write('2')
+      if (buffer[0] === 1) await stop
+      for (let count; (count = await conn.read(buffer)) !== null; ) conn.write(buffer.subarray(0, count))
+    })
+    const told = (socket, bytes) => new Promise((resolve) => {
+      let seen = 0
+      socket.on('data', (data) => (seen += data.length) >= bytes && resolve())
+    })
+    const stalled = []
+    for (let i = 0; i < 40; i++) {
+      const socket = net.connect(listener.port, '127.0.0.1')
+      stalled.push(socket)
+      const twice = told(socket, 2)
+      socket.write(Buffer.alloc(100_000, 1))
+      await twice
+    }
+    const socket = net.connect(listener.port, '127.0.0.1')
+    const all = told(socket, 2 + 200_000 - 2 * 8192)
+    socket.write(Buffer.alloc(200_000))
+    await all
+    print('served')
+    process.exit(0)
+    `,
+    { EDGEWIRE_SLAB_BUDGET_BYTES: String(MiB) },
+  )
+  expect(program).toMatchObject({ code: 0, stdout: 'served\n' })
 })
