@@ -1,5 +1,6 @@
 // From the file of a run to its report: goals, losses, the page, the pictures.
 
+import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,7 +10,7 @@ import { noCharts, svgOf } from '../../bench/harness/charts.mjs'
 import { goals, judge } from '../../bench/harness/goals.mjs'
 import { lossesIn } from '../../bench/harness/losses.mjs'
 import { picturesOf } from '../../bench/harness/pictures.mjs'
-import { portable, readRecord, writeRecord } from '../../bench/harness/record.mjs'
+import { portable, readRecord, recordRun, writeRecord } from '../../bench/harness/record.mjs'
 import { pageOf } from '../../bench/harness/report.mjs'
 import { scenarios } from '../../bench/harness/scenarios.mjs'
 import { load, named, record } from './results.ts'
@@ -198,6 +199,41 @@ describe('the file of a run', () => {
     const file = join(scratch(), 'deep', 'run.json')
     writeRecord(file, full)
     expect(readRecord(file)).toEqual(JSON.parse(JSON.stringify(full)))
+  })
+
+  test('names the commit that was there when it began, and its changes of then', async () => {
+    const repo = scratch()
+    const git = (...args: string[]) => {
+      const identity = ['-c', 'user.name=a', '-c', 'user.email=a@example.com', '-c', 'commit.gpgsign=false']
+      const { status, stdout, stderr } = spawnSync('git', ['-C', repo, ...identity, ...args], { encoding: 'utf8' })
+      expect(status, stderr).toBe(0)
+      return stdout.trim()
+    }
+    const commit = () => {
+      git('add', '.')
+      git('commit', '--quiet', '--allow-empty', '--message', 'a change')
+      return git('rev-parse', 'HEAD')
+    }
+    const edit = (text: string) => writeFileSync(join(repo, 'a.mjs'), text)
+    const { settings, skipped, absent, failures, loads, memory, syscalls } = full
+    const run = (meanwhile: () => unknown) =>
+      recordRun(repo, settings, async () => {
+        meanwhile()
+        return { skipped, absent, failures, loads, memory, syscalls }
+      })
+
+    git('init', '--quiet')
+    const first = commit()
+    const edited = await run(() => edit('edited while it runs'))
+    expect(edited.commit).toEqual({ revision: first, dirty: false })
+    expect({ ...edited, loads: edited.loads.length }).toMatchObject({
+      format: full.format,
+      settings,
+      loads: loads.length,
+    })
+
+    const committed = await run(commit)
+    expect(committed.commit).toEqual({ revision: first, dirty: true })
   })
 
   test.each([
