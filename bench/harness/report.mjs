@@ -107,6 +107,7 @@ function goalSection(record) {
         i === 0 ? (server === EDGEWIRE ? 'default' : server.replace(`${EDGEWIRE}-`, '')) : '',
         finding.text,
         finding.measured,
+        finding.floor ?? '',
         finding.verdict,
       ]),
     ),
@@ -114,11 +115,15 @@ function goalSection(record) {
   const unmeasured = count('not measured') > 0 ? `, ${count('not measured')} not measured` : ''
   return [
     '## Goals',
-    `${count('met')} met, ${count('missed')} missed, ${count('not decided')} not decided${unmeasured}. A goal is met when ` +
-      'the whole interval of every one of its ratios keeps its bound, missed when one lies beyond it, and not decided when ' +
-      'the spread leaves both open; it holds if it holds under the better driver. Unless something else is named, the ratio ' +
-      'is that of the server CPU time per message.',
-    table(['load', 'goal', 'driver', 'bound', 'measured', 'verdict'], rows),
+    `${count('met')} met, ${count('missed')} missed, ${count('out of reach')} out of reach, ${count('not decided')} not ` +
+      `decided${unmeasured}. A goal is met when the whole interval of every one of its ratios keeps its bound, missed when ` +
+      'one lies beyond it, and not decided when the spread leaves both open; it holds if it holds under the better driver. ' +
+      'Unless something else is named, the ratio is that of the server CPU time per message.',
+    'Where a bound asks for less than another server takes, the floor’s own ratio to that server stands beside it. A bound ' +
+      'that is missed is out of reach when the floor’s whole interval lies beyond it, too, and no server of the run keeps ' +
+      'it: on this machine the system calls alone cost more than it allows. A goal is out of reach when one of its bounds ' +
+      'is, and none is missed that could be reached.',
+    table(['load', 'goal', 'driver', 'bound', 'measured', 'the floor’s', 'verdict'], rows),
   ]
 }
 
