@@ -1,11 +1,14 @@
 // @ts-check
-// docs/benchmarks.md and its charts, from the file of one run. Nothing in it is written by hand.
-import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+// docs/benchmarks.md and its charts, from the file of one run: nothing in it is written by hand. And what other documents
+// repeat of it.
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { noCharts, svgOf } from './charts.mjs'
+import { excerptFiles, fillIn } from './excerpts.mjs'
 import { judge } from './goals.mjs'
 import { lossesIn } from './losses.mjs'
 import { describeCommit, describeMachine } from './machine.mjs'
+import { table } from './markdown.mjs'
 import { TRIALS } from './options.mjs'
 import { groupTitles, picturesOf } from './pictures.mjs'
 import { scenarioNamed, titleOf } from './scenarios.mjs'
@@ -28,6 +31,10 @@ import { commonest, digits, whole } from './tables.mjs'
 export async function writeReport(record, root) {
   const problem = noCharts()
   if (problem !== undefined) throw new Error(problem)
+  const documents = excerptFiles.map((file) => {
+    const target = path.join(root, file)
+    return { target, text: fillIn(file, readFileSync(target, 'utf8'), record) }
+  })
   const folder = path.join(root, 'docs/benchmarks')
   mkdirSync(folder, { recursive: true })
   for (const old of readdirSync(folder).filter((name) => name.endsWith('.svg'))) rmSync(path.join(folder, old))
@@ -39,7 +46,8 @@ export async function writeReport(record, root) {
   })
   const page = path.join(root, 'docs/benchmarks.md')
   writeFileSync(page, pageOf(record, pictures))
-  return [page, ...written]
+  for (const { target, text } of documents) writeFileSync(target, text)
+  return [page, ...documents.map(({ target }) => target), ...written]
 }
 
 /**
@@ -121,8 +129,8 @@ function goalSection(record) {
       'Unless something else is named, the ratio is that of the server CPU time per message.',
     'Where a bound asks for less than another server takes, the floor’s own ratio to that server stands beside it. A bound ' +
       'that is missed is out of reach when the floor’s whole interval lies beyond it, too, and no server of the run keeps ' +
-      'it: on this machine the system calls alone cost more than it allows. A goal is out of reach when one of its bounds ' +
-      'is, and none is missed that could be reached.',
+      'it: on this machine even a server that does little but system calls takes more than it allows. A goal is out of ' +
+      'reach when one of its bounds is, and none is missed that could be reached.',
     table(['load', 'goal', 'driver', 'bound', 'measured', 'the floor’s', 'verdict'], rows),
   ]
 }
@@ -253,15 +261,4 @@ function gaps({ skipped, absent, failures }) {
 function withSpread(values) {
   const { median, min, max } = spread(values)
   return `${digits(median)} (${digits(min)}..${digits(max)})`
-}
-
-/**
- * @param {string[]} head
- * @param {string[][]} rows
- * @param {number} [texts] columns that are text; all if there is no such number
- */
-function table(head, rows, texts = head.length) {
-  const line = (/** @type {string[]} */ cells) => `| ${cells.join(' | ')} |`
-  const rule = head.map((_, column) => (column < texts ? '---' : '--:'))
-  return [line(head), `|${rule.join('|')}|`, ...rows.map(line)].join('\n')
 }
