@@ -11,7 +11,7 @@ import { describeCommit, describeMachine } from './machine.mjs'
 import { table } from './markdown.mjs'
 import { TRIALS } from './options.mjs'
 import { groupTitles, picturesOf } from './pictures.mjs'
-import { scenarioNamed, titleOf } from './scenarios.mjs'
+import { scenarioNamed, titleOf, windowSeconds } from './scenarios.mjs'
 import { EDGEWIRE, FLOOR, NET } from './servers.mjs'
 import { spread } from './stats.mjs'
 import { ratiosTo, ratioText } from './summary.mjs'
@@ -80,8 +80,12 @@ export function pageOf(record, pictures) {
 }
 
 /** @param {RunRecord} record */
-function introduction({ date, commit, machine, versions, settings, tookSeconds }) {
+function introduction({ date, commit, machine, versions, settings, tookSeconds, loads }) {
   const found = Object.entries(versions).map(([name, version]) => `${name} ${version}`)
+  const longer = loads
+    .map(({ scenario }) => ({ title: titleOf(scenario), seconds: windowSeconds(scenario, settings.seconds) }))
+    .filter(({ seconds }) => seconds > settings.seconds)
+    .map(({ title, seconds }) => `${title}: ${seconds} s`)
   return [
     '# Benchmarks',
     'One run of `npm run bench`, as a page. `npm run bench -- --report FILE` has made it from the file of that run; edit ' +
@@ -89,8 +93,8 @@ function introduction({ date, commit, machine, versions, settings, tookSeconds }
     [
       `- **Machine**: ${describeMachine(machine)}`,
       `- **Versions**: edgewire ${describeCommit(commit)}; ${found.join(', ')}`,
-      `- **Run**: ${date.slice(0, 10)}, ${settings.trials} trials of ${settings.seconds} s each after ${settings.warmup} s ` +
-        `of warm-up, ${Math.round(tookSeconds / 60)} minutes${settings.quick ? '; a quick run, with fewer loads and trials' : ''}`,
+      `- **Run**: ${date.slice(0, 10)}, ${settings.trials} trials of ${settings.seconds} s each ` +
+        `${longer.length > 0 ? `(${longer.join(', ')}) ` : ''}after ${settings.warmup} s of warm-up, ${Math.round(tookSeconds / 60)} minutes${settings.quick ? '; a quick run, with fewer loads and trials' : ''}`,
     ].join('\n'),
     ...(settings.trials < TRIALS
       ? [

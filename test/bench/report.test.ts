@@ -206,6 +206,12 @@ describe('the page', () => {
     expect(page).toContain('A CPU, 2 cores')
   })
 
+  test('says where a trial was longer than the others', () => {
+    expect(page).toContain('5 trials of 1 s each after 0.5 s of warm-up')
+    const burst = record([load('burst-5000', { net: steady(9), edgewire: steady(5) })])
+    expect(pageOf(burst, [])).toContain('5 trials of 1 s each (5000 connects at once: 3 s) after 0.5 s of warm-up')
+  })
+
   test('shows every goal', () => {
     for (const { load: text } of goals) expect(page).toContain(`| ${text} |`)
     expect(page).toMatch(/\| idle connection \| \*\*missed\*\* \|/)
