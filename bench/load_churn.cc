@@ -1,6 +1,6 @@
 // Connections that come and go: a number of loops, each of which connects, has one message echoed, closes, and starts
 // again. The open-close mode leaves the message out, and waits for the server's FIN instead. The burst mode lets all
-// loops connect at once, and close and start again when all have their message back.
+// loops connect at once, and close and start again when all have their message back; its window holds whole bursts.
 #include <algorithm>
 #include <cinttypes>
 #include <vector>
@@ -25,16 +25,7 @@ class ChurnLoops {
 
   void run() {
     trial_.begin();
-    restartAll();
-    while (trial_.running(nowNs())) {
-      poll();
-      if (active_ == 0) restartAll();
-    }
-    stopping_ = true;
-    while (active_ > 0) {
-      poll();
-      trial_.checkProgress(nowNs());
-    }
+    options_.mode == Mode::burst ? runBursts() : runLoops();
   }
 
  private:
@@ -53,6 +44,29 @@ class ChurnLoops {
     uint64_t received = 0;
   };
   static constexpr int kPollMs = 50;
+
+  void runLoops() {
+    restartAll();
+    while (trial_.running(nowNs())) poll();
+    stopping_ = true;
+    untilAllServed();
+  }
+
+  // The phases change between bursts only. Within one, a server's work comes in waves, and may pause for longer than a
+  // window lasts: where the backlog was full, the kernel sends the connect again after a second.
+  void runBursts() {
+    while (trial_.running(nowNs())) {
+      restartAll();
+      untilAllServed();
+    }
+  }
+
+  void untilAllServed() {
+    while (active_ > 0) {
+      poll();
+      trial_.checkProgress(nowNs());
+    }
+  }
 
   void poll() {
     // The token is the loop, not the connection: a loop closes its connection only while it handles that connection's

@@ -7,7 +7,7 @@ import { countSystemCalls, measureLoads, measureMemory } from './harness/campaig
 import { buildRevision, REVISION } from './harness/compare.mjs'
 import { judge } from './harness/goals.mjs'
 import { installPeers } from './harness/install.mjs'
-import { commitOf, describeMachine, machine, versions } from './harness/machine.mjs'
+import { describeMachine } from './harness/machine.mjs'
 import { IDLE_CONNECTIONS } from './harness/memory.mjs'
 import { parseOptions } from './harness/options.mjs'
 import {
@@ -20,7 +20,7 @@ import {
   withIdle,
 } from './harness/plan.mjs'
 import { Progress } from './harness/progress.mjs'
-import { FORMAT, portable, readRecord, resultFile, writeRecord } from './harness/record.mjs'
+import { portable, readRecord, recordRun, resultFile, writeRecord } from './harness/record.mjs'
 import { writeReport } from './harness/report.mjs'
 import { scenarioNamed, titleOf } from './harness/scenarios.mjs'
 import { NET, root, servers } from './harness/servers.mjs'
@@ -32,7 +32,7 @@ import { callTable, comparisonTable, goalTable, loadTable, memoryTable } from '.
 /** @import { Failure } from './harness/campaign.mjs' */
 /** @import { Judged } from './harness/goals.mjs' */
 /** @import { Options } from './harness/options.mjs' */
-/** @import { RunRecord } from './harness/record.mjs' */
+/** @import { Results, RunRecord } from './harness/record.mjs' */
 
 const QUICK_BUDGET_MS = 165_000 // of the three minutes that are promised
 
@@ -43,7 +43,7 @@ run(async () => {
     const written = await writeReport(readRecord(options.report), root)
     return console.log(written.map((file) => path.relative(process.cwd(), file)).join('\n'))
   }
-  const record = await measure(options)
+  const record = await recordRun(root, options, () => measure(options))
   const file = options.json ?? resultFile(root, new Date(record.date))
   writeRecord(file, record)
   show(record, options)
@@ -51,7 +51,7 @@ run(async () => {
   if (record.failures.length > 0) throw new Error(describeFailures(record.failures))
 })
 
-/** @param {Options} options @returns {Promise<RunRecord>} */
+/** @param {Options} options @returns {Promise<Results>} */
 async function measure(options) {
   const wanted = options.compare === undefined ? chosenServers(options, servers) : buildRevision(options.compare)
   const bin = requirePrograms(options.bin)
@@ -79,14 +79,11 @@ async function measure(options) {
   const { onStep } = progress
   const onFailure = (/** @type {Failure} */ failure) => failures.push(failure)
   const campaign = { groups: plan.groups, rounds: options.trials, settings, rated, onStep, onFailure, ...budget }
-  const date = new Date()
   try {
     const loads = await measureLoads(campaign)
     const memory = await measureMemory(campaign, extent.idle)
     const syscalls = await countSystemCalls(campaign, extent.syscalls)
     return {
-      ...about(options, date),
-      tookSeconds: Math.round((Date.now() - date.getTime()) / 1000),
       skipped: skipped.map((line) => portable(line, root)),
       absent: plan.absent,
       failures: failures.map((failure) => ({ ...failure, reason: portable(failure.reason, root) })),
@@ -96,18 +93,6 @@ async function measure(options) {
     }
   } finally {
     progress.end()
-  }
-}
-
-/** @param {Options} options @param {Date} date */
-function about({ trials, seconds, warmup, quick }, date) {
-  return {
-    format: FORMAT,
-    date: date.toISOString(),
-    commit: commitOf(root),
-    machine: machine(),
-    versions: versions(),
-    settings: { trials, seconds, warmup, quick },
   }
 }
 

@@ -9,7 +9,12 @@ import { medianInterval, spread } from './stats.mjs'
 /** @import { Metric } from './metrics.mjs' */
 /** @import { ServerName } from './servers.mjs' */
 
-/** @typedef {'met' | 'missed' | 'not decided' | 'not measured'} Verdict */
+/**
+ * Out of reach: missed, and so it is by the floor, by its whole interval, and nobody in the run keeps the bound. The
+ * floor makes the system calls that have to be made, and does next to nothing else: where those alone cost more than the
+ * bound allows, a server that makes them cannot keep it.
+ * @typedef {'met' | 'missed' | 'out of reach' | 'not decided' | 'not measured'} Verdict
+ */
 
 /**
  * A bound on a ratio: edgewire's metric under a load, divided by another server's under the same load, or by its own
@@ -24,6 +29,8 @@ import { medianInterval, spread } from './stats.mjs'
  */
 
 /** @typedef {{ load: string, bounds: Bound[] }} Goal */
+
+const CPU = 'cpuUsPerMessage'
 
 /** Bytes that an idle connection may take. */
 export const IDLE_BYTES = 400
@@ -68,7 +75,15 @@ function below(to) {
   return { to, below: true }
 }
 
-/** @typedef {{ text: string, measured: string, verdict: Verdict }} Finding one bound, and what the run says on it */
+/**
+ * One bound, and what the run says on it.
+ * @typedef {object} Finding
+ * @property {string} text
+ * @property {string} measured
+ * @property {string} [floor]  the floor's own ratio, where it says what can be reached
+ * @property {Verdict} verdict
+ */
+
 /** @typedef {{ server: string, verdict: Verdict, findings: Finding[] }} Judged one driver of edgewire */
 /** @typedef {{ load: string, verdict: Verdict, drivers: Judged[] }} Outcome */
 
@@ -108,14 +123,20 @@ function outcome(load, found) {
   return { load, verdict: better, drivers }
 }
 
-// From the best to the worst for a driver that is chosen; one that was not measured is none.
+// From the best to the worst for a driver that is chosen; one that was not measured is none. Under a driver for which the
+// spread leaves a goal open, it is not out of reach.
 /** @type {Verdict[]} */
-const ORDER = ['met', 'not decided', 'missed', 'not measured']
+const ORDER = ['met', 'not decided', 'out of reach', 'missed', 'not measured']
 
-/** A goal is met when all of its bounds are. @param {Finding[]} findings @returns {Verdict} */
+/**
+ * A goal is met when all of its bounds are. One that is missed although it can be reached weighs more than one that is
+ * out of reach; and with that one the goal is not met, whatever is found out about the others.
+ * @param {Finding[]} findings
+ * @returns {Verdict}
+ */
 function worst(findings) {
   /** @type {Verdict[]} */
-  const order = ['missed', 'not measured', 'not decided', 'met']
+  const order = ['missed', 'out of reach', 'not measured', 'not decided', 'met']
   return order.find((verdict) => findings.some((finding) => finding.verdict === verdict)) ?? 'not measured'
 }
 
@@ -125,17 +146,47 @@ function worst(findings) {
  * @param {Bound} bound
  * @returns {Finding}
  */
-function judgeBound(loads, server, { scenario, metric = 'cpuUsPerMessage', to, toLoad, most = 1, below }) {
+function judgeBound(loads, server, bound) {
+  const { metric = CPU, to, toLoad, most = 1, below } = bound
+  const other = to ?? titleOf(scenarioNamed(toLoad ?? '') ?? { title: toLoad ?? '' })
+  const what = metric === CPU ? '' : `${metric.replace(/Us$/, '')} `
+  const text = below ? `${what}below ${other}` : `${what}at most ${most} x ${other}`
+  const mine = compare(loads, server, bound)
+  if (mine === undefined) return { text, measured: '', verdict: 'not measured' }
+  const floors = asksForLess(bound) ? compare(loads, FLOOR, bound) : undefined
+  if (floors === undefined) return { text, ...mine }
+  const outOfReach = mine.verdict === 'missed' && floors.verdict === 'missed' && !isKept(loads, bound)
+  return { text, ...mine, floor: floors.measured, ...(outOfReach && { verdict: 'out of reach' }) }
+}
+
+/**
+ * Whether a bound asks for less CPU time than the other server takes. One that asks to be ahead of it cannot be out of
+ * reach: the other shows that its own time is possible. Nor is the floor one for latencies.
+ * @param {Bound} bound
+ */
+function asksForLess({ metric = CPU, to, most = 1 }) {
+  return metric === CPU && to !== undefined && to !== FLOOR && most < 1
+}
+
+/** Whether any server of the run keeps it. @param {Measured[]} loads @param {Bound} bound */
+function isKept(loads, bound) {
+  const servers = loads.find((load) => load.scenario.name === bound.scenario)?.servers ?? []
+  return servers.some(({ server }) => compare(loads, server.name, bound)?.verdict === 'met')
+}
+
+/**
+ * @param {Measured[]} loads
+ * @param {string} server
+ * @param {Bound} bound
+ * @returns {Pick<Finding, 'measured' | 'verdict'> | undefined} undefined: not measured
+ */
+function compare(loads, server, { scenario, metric = CPU, to, toLoad, most = 1, below }) {
   const find = (/** @type {string} */ name) => loads.find((load) => load.scenario.name === name)
   const mine = valuesOf(find(scenario), server, metric)
-  const theirs = valuesOf(find(toLoad ?? scenario), to ?? server, metric)
-  const other = to ?? titleOf(scenarioNamed(toLoad ?? '') ?? { title: toLoad ?? '' })
-  const what = metric === 'cpuUsPerMessage' ? '' : `${metric.replace(/Us$/, '')} `
-  const text = below ? `${what}below ${other}` : `${what}at most ${most} x ${other}`
-  const found = ratioOf(mine, theirs)
-  if (found === undefined) return { text, measured: '', verdict: 'not measured' }
+  const found = ratioOf(mine, valuesOf(find(toLoad ?? scenario), to ?? server, metric))
+  if (found === undefined) return undefined
   const { value, low, high } = found
-  return { text, measured: interval(value, low, high), verdict: within(low, high, most, below, mine?.length ?? 0) }
+  return { measured: interval(value, low, high), verdict: within(low, high, most, below, mine?.length ?? 0) }
 }
 
 /**

@@ -75,7 +75,10 @@ function describe() {
     .option('--syscalls', 'count system calls, too: a pass of its own (the default of a full run)')
     .option('--no-syscalls', 'do not')
     .option('--json <file>', 'where the results go (bench/results/<date>.json)')
-    .option('--report <file>', 'make docs/benchmarks.md and its charts from such a file; measures nothing')
+    .option(
+      '--report <file>',
+      'make docs/benchmarks.md, its charts and the figures in README.md from such a file; measures nothing',
+    )
     .option('--install-peers', 'fetch the peers that can be had, and build the Go server; measures nothing')
     .option('--bin <folder>', 'where edgewire-floor and edgewire-load are')
     .allowExcessArguments(false)

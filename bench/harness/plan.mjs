@@ -1,6 +1,6 @@
 // @ts-check
 // What a run is made of: which servers take part in which load, in which order, and how long it will take.
-import { IDLE, scenarioNamed, scenarios } from './scenarios.mjs'
+import { IDLE, scenarioNamed, scenarios, windowSeconds } from './scenarios.mjs'
 
 /** @import { Server } from './servers.mjs' */
 /** @import { Scenario } from './scenarios.mjs' */
@@ -113,7 +113,10 @@ export function countTrials(groups, rounds) {
  */
 export function estimate({ groups, idle, syscalls, rounds, seconds, warmup }) {
   const trial = seconds + warmup + TRIAL_EXTRA_S
-  const opening = groups.flat().map(({ scenario, servers }) => (scenario.extraSeconds ?? 0) * servers.length * rounds)
+  const opening = groups.flat().map(({ scenario, servers }) => {
+    const longer = windowSeconds(scenario, seconds) - seconds + (scenario.extraSeconds ?? 0)
+    return longer * servers.length * rounds
+  })
   return (
     countTrials(groups, rounds) * trial +
     opening.reduce((sum, each) => sum + each, 0) +

@@ -3,6 +3,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { stripVTControlCharacters } from 'node:util'
+import { commitOf, machine, versions } from './machine.mjs'
 
 /** @import { Counted, Failure, Measured } from './campaign.mjs' */
 /** @import { Commit, Machine } from './machine.mjs' */
@@ -10,6 +11,8 @@ import { stripVTControlCharacters } from 'node:util'
 /** @import { ServerName } from './servers.mjs' */
 
 export const FORMAT = 1
+
+/** @typedef {Pick<RunRecord, 'skipped' | 'absent' | 'failures' | 'loads' | 'memory' | 'syscalls'>} Results */
 
 /**
  * @typedef {object} RunRecord
@@ -27,6 +30,28 @@ export const FORMAT = 1
  * @property {{ server: ServerName, bytes: number[] }[]} memory
  * @property {Counted[]} syscalls
  */
+
+/**
+ * Measures, and says of what. The commit, and whether the tree has changes that it has not, are asked before the first
+ * trial: a run takes half an hour, and what is edited or committed meanwhile is not what was built and measured.
+ * @param {string} root of the clone
+ * @param {RunRecord['settings']} settings
+ * @param {() => Promise<Results>} measure
+ * @returns {Promise<RunRecord>}
+ */
+export async function recordRun(root, { trials, seconds, warmup, quick }, measure) {
+  const begun = new Date()
+  const about = {
+    format: FORMAT,
+    date: begun.toISOString(),
+    commit: commitOf(root),
+    machine: machine(),
+    versions: versions(),
+    settings: { trials, seconds, warmup, quick },
+  }
+  const results = await measure()
+  return { ...about, tookSeconds: Math.round((Date.now() - begun.getTime()) / 1000), ...results }
+}
 
 /**
  * @param {string} file

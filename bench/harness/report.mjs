@@ -1,14 +1,17 @@
 // @ts-check
-// docs/benchmarks.md and its charts, from the file of one run. Nothing in it is written by hand.
-import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+// docs/benchmarks.md and its charts, from the file of one run: nothing in it is written by hand. And what other documents
+// repeat of it.
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { noCharts, svgOf } from './charts.mjs'
+import { excerptFiles, fillIn } from './excerpts.mjs'
 import { judge } from './goals.mjs'
 import { lossesIn } from './losses.mjs'
 import { describeCommit, describeMachine } from './machine.mjs'
+import { table } from './markdown.mjs'
 import { TRIALS } from './options.mjs'
 import { groupTitles, picturesOf } from './pictures.mjs'
-import { scenarioNamed, titleOf } from './scenarios.mjs'
+import { scenarioNamed, titleOf, windowSeconds } from './scenarios.mjs'
 import { EDGEWIRE, FLOOR, NET } from './servers.mjs'
 import { spread } from './stats.mjs'
 import { ratiosTo, ratioText } from './summary.mjs'
@@ -28,6 +31,10 @@ import { commonest, digits, whole } from './tables.mjs'
 export async function writeReport(record, root) {
   const problem = noCharts()
   if (problem !== undefined) throw new Error(problem)
+  const documents = excerptFiles.map((file) => {
+    const target = path.join(root, file)
+    return { target, text: fillIn(file, readFileSync(target, 'utf8'), record) }
+  })
   const folder = path.join(root, 'docs/benchmarks')
   mkdirSync(folder, { recursive: true })
   for (const old of readdirSync(folder).filter((name) => name.endsWith('.svg'))) rmSync(path.join(folder, old))
@@ -39,7 +46,8 @@ export async function writeReport(record, root) {
   })
   const page = path.join(root, 'docs/benchmarks.md')
   writeFileSync(page, pageOf(record, pictures))
-  return [page, ...written]
+  for (const { target, text } of documents) writeFileSync(target, text)
+  return [page, ...documents.map(({ target }) => target), ...written]
 }
 
 /**
@@ -72,8 +80,12 @@ export function pageOf(record, pictures) {
 }
 
 /** @param {RunRecord} record */
-function introduction({ date, commit, machine, versions, settings, tookSeconds }) {
+function introduction({ date, commit, machine, versions, settings, tookSeconds, loads }) {
   const found = Object.entries(versions).map(([name, version]) => `${name} ${version}`)
+  const longer = loads
+    .map(({ scenario }) => ({ title: titleOf(scenario), seconds: windowSeconds(scenario, settings.seconds) }))
+    .filter(({ seconds }) => seconds > settings.seconds)
+    .map(({ title, seconds }) => `${title}: ${seconds} s`)
   return [
     '# Benchmarks',
     'One run of `npm run bench`, as a page. `npm run bench -- --report FILE` has made it from the file of that run; edit ' +
@@ -81,8 +93,8 @@ function introduction({ date, commit, machine, versions, settings, tookSeconds }
     [
       `- **Machine**: ${describeMachine(machine)}`,
       `- **Versions**: edgewire ${describeCommit(commit)}; ${found.join(', ')}`,
-      `- **Run**: ${date.slice(0, 10)}, ${settings.trials} trials of ${settings.seconds} s each after ${settings.warmup} s ` +
-        `of warm-up, ${Math.round(tookSeconds / 60)} minutes${settings.quick ? '; a quick run, with fewer loads and trials' : ''}`,
+      `- **Run**: ${date.slice(0, 10)}, ${settings.trials} trials of ${settings.seconds} s each ` +
+        `${longer.length > 0 ? `(${longer.join(', ')}) ` : ''}after ${settings.warmup} s of warm-up, ${Math.round(tookSeconds / 60)} minutes${settings.quick ? '; a quick run, with fewer loads and trials' : ''}`,
     ].join('\n'),
     ...(settings.trials < TRIALS
       ? [
@@ -107,6 +119,7 @@ function goalSection(record) {
         i === 0 ? (server === EDGEWIRE ? 'default' : server.replace(`${EDGEWIRE}-`, '')) : '',
         finding.text,
         finding.measured,
+        finding.floor ?? '',
         finding.verdict,
       ]),
     ),
@@ -114,11 +127,15 @@ function goalSection(record) {
   const unmeasured = count('not measured') > 0 ? `, ${count('not measured')} not measured` : ''
   return [
     '## Goals',
-    `${count('met')} met, ${count('missed')} missed, ${count('not decided')} not decided${unmeasured}. A goal is met when ` +
-      'the whole interval of every one of its ratios keeps its bound, missed when one lies beyond it, and not decided when ' +
-      'the spread leaves both open; it holds if it holds under the better driver. Unless something else is named, the ratio ' +
-      'is that of the server CPU time per message.',
-    table(['load', 'goal', 'driver', 'bound', 'measured', 'verdict'], rows),
+    `${count('met')} met, ${count('missed')} missed, ${count('out of reach')} out of reach, ${count('not decided')} not ` +
+      `decided${unmeasured}. A goal is met when the whole interval of every one of its ratios keeps its bound, missed when ` +
+      'one lies beyond it, and not decided when the spread leaves both open; it holds if it holds under the better driver. ' +
+      'Unless something else is named, the ratio is that of the server CPU time per message.',
+    'Where a bound asks for less than another server takes, the floor’s own ratio to that server stands beside it. A bound ' +
+      'that is missed is out of reach when the floor’s whole interval lies beyond it, too, and no server of the run keeps ' +
+      'it: on this machine even a server that does little but system calls takes more than it allows. A goal is out of ' +
+      'reach when one of its bounds is, and none is missed that could be reached.',
+    table(['load', 'goal', 'driver', 'bound', 'measured', 'the floor’s', 'verdict'], rows),
   ]
 }
 
@@ -248,15 +265,4 @@ function gaps({ skipped, absent, failures }) {
 function withSpread(values) {
   const { median, min, max } = spread(values)
   return `${digits(median)} (${digits(min)}..${digits(max)})`
-}
-
-/**
- * @param {string[]} head
- * @param {string[][]} rows
- * @param {number} [texts] columns that are text; all if there is no such number
- */
-function table(head, rows, texts = head.length) {
-  const line = (/** @type {string[]} */ cells) => `| ${cells.join(' | ')} |`
-  const rule = head.map((_, column) => (column < texts ? '---' : '--:'))
-  return [line(head), `|${rule.join('|')}|`, ...rows.map(line)].join('\n')
 }

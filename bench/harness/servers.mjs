@@ -27,6 +27,7 @@ export const FLOOR = 'floor'
 export const NET = 'net'
 export const EDGEWIRE = 'edgewire'
 export const PREPARE = 'edgewire-prepare'
+export const WAITER = 'edgewire-waiter'
 
 /** @type {Server[]} */
 export const servers = [
@@ -45,7 +46,7 @@ export const servers = [
     command: (_, app) => [...edgewire(root, app), '--style', 'task'],
   },
   {
-    name: 'edgewire-waiter',
+    name: WAITER,
     label: 'edgewire (waiter)',
     some: true,
     command: (_, app) => withDriver('waiter', app),

@@ -91,16 +91,22 @@ export function commonest(byName) {
 
 /** @param {Outcome[]} outcomes */
 export function goalTable(outcomes) {
-  const paint = { met: pc.green, missed: pc.red, 'not decided': pc.yellow, 'not measured': pc.dim }
+  const paint = {
+    met: pc.green,
+    missed: pc.red,
+    'out of reach': pc.magenta,
+    'not decided': pc.yellow,
+    'not measured': pc.dim,
+  }
   const table = newTable(['goal', 'driver', 'bound', 'ratio or bytes', 'verdict'])
   for (const { load, drivers } of outcomes) {
     for (const { server, findings } of drivers) {
-      for (const { text, measured, verdict } of findings) {
+      for (const { text, measured, floor, verdict } of findings) {
         table.push([
           load,
           server === EDGEWIRE ? 'default' : server.replace(/^edgewire-/, ''),
           text,
-          measured,
+          floor === undefined ? measured : `${measured}\n${pc.dim(`floor ${floor}`)}`,
           paint[verdict](verdict),
         ])
       }

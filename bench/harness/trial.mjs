@@ -3,6 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { stripVTControlCharacters } from 'node:util'
 import { Child, onLoadCore, onServerCore } from './child.mjs'
+import { windowSeconds } from './scenarios.mjs'
 import { loadProgram } from './servers.mjs'
 
 /** @import { Server } from './servers.mjs' */
@@ -87,11 +88,13 @@ export class RunningServer {
 
 /**
  * @param {Server} server
- * @param {Pick<Scenario, 'app' | 'load'>} scenario
+ * @param {Pick<Scenario, 'app' | 'load' | 'minSeconds'>} scenario
  * @param {Settings} settings
  * @returns {Promise<LoadResult>}
  */
-export async function runTrial(server, { app, load: loadArgs }, { bin, seconds, warmup }) {
+export async function runTrial(server, scenario, { bin, seconds: wanted, warmup }) {
+  const { app, load: loadArgs } = scenario
+  const seconds = windowSeconds(scenario, wanted)
   const running = await RunningServer.start(server, bin, app)
   const window = ['--seconds', `${seconds}`, '--warmup', `${warmup}`, '--server-pid', `${running.child.pid}`]
   const load = running.startLoad(bin, [...loadArgs, ...window])

@@ -1,10 +1,13 @@
-// The order of all trials, and what becomes of a server that fails. No server runs: a trial is a function here.
+// The order of all trials, and what becomes of a server that fails. A trial is a function here; only for its window does
+// a server run.
 
 import { expect, test } from 'vitest'
 import { type Campaign, type Failure, measureLoads } from '../../bench/harness/campaign.mjs'
 import { PEAK_ROUNDS } from '../../bench/harness/plan.mjs'
 import { scenarioNamed } from '../../bench/harness/scenarios.mjs'
-import type { Server } from '../../bench/harness/servers.mjs'
+import { defaultBin, type Server, servers } from '../../bench/harness/servers.mjs'
+import { runTrial } from '../../bench/harness/trial.mjs'
+import { areBuilt } from './programs.ts'
 import { trial } from './results.ts'
 
 const server = (name: string): Server => ({ name, label: name, command: () => [] })
@@ -72,6 +75,14 @@ test('an open loop runs at a share of the peak that was measured before it', asy
     expect(name).toBe('a')
     expect(load.slice(-2)).toEqual(['--rate', '25000'])
   }
+})
+
+test.runIf(areBuilt)('a load may ask for a longer window than the run has', async () => {
+  const [floor] = servers.filter(({ name }) => name === 'floor')
+  const burst = { app: 'echo', load: ['--mode', 'burst', '--connections', '20'], minSeconds: 0.5 }
+  const short = { bin: defaultBin, seconds: 0.1, warmup: 0.1 }
+  const { seconds } = await runTrial(floor ?? expect.unreachable(), burst, short)
+  expect(seconds).toBeGreaterThanOrEqual(0.5)
 })
 
 test('when the time is up, later rounds are left out, never the first', async () => {

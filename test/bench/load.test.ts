@@ -66,6 +66,22 @@ describe.runIf(areBuilt)('a right server', () => {
     expect(closedEarly).toBe(0)
   })
 
+  test('burst: the window holds whole bursts, however long one takes', async () => {
+    const connections = 20
+    let served = 0
+    const port = await serve((socket) => {
+      socket.on('end', () => socket.end())
+      // All but the last of a burst are answered at once, and it long after a window that does not wait has ended.
+      socket.on('data', (chunk) => {
+        const isLast = ++served % connections === 0
+        if (isLast) setTimeout(() => socket.write(chunk), 500)
+        else socket.write(chunk)
+      })
+    })
+    const result = await measure(port, { mode: 'burst', connections, warmup: 0.1, seconds: 0.1 })
+    expect(result.messages).toBe(connections)
+  })
+
   test.each([
     { connections: 50, size: 256, publishers: 1 },
     { connections: 5, size: 300_000, publishers: 3 },

@@ -1,5 +1,5 @@
 // Every server of bench/peers speaks every app, byte for byte: numbers of a server that does less would be worth nothing.
-// What is not installed is skipped by name.
+// What is not installed is skipped by name; EDGEWIRE_REQUIRE_PEERS=1 makes its absence a failure.
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { expectBytes, KiB, MiB, Peer, pieces, randomBytes, randomInt, turn, until, within } from '../e2e/harness.ts'
@@ -12,6 +12,10 @@ const PIECE_BYTES = 64 * KiB
 const STALLED_LOOKS = 80
 
 const servers = peerServers.filter(({ command }) => command !== undefined)
+const absent = peerServers.filter((server) => !servers.includes(server)).map(({ name }) => name)
+if (absent.length > 0 && process.env.EDGEWIRE_REQUIRE_PEERS === '1') {
+  throw new Error(`not installed (npm run bench -- --install-peers): ${absent.join(', ')}`)
+}
 
 /** Those that speak `app`, each started once. */
 function onEveryServer(app: string, tests: (connect: () => Promise<Peer>) => void): void {

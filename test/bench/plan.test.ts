@@ -124,6 +124,13 @@ describe('the estimate', () => {
     expect(countTrials(groups, 5)).toBe(2 * 2 * 5 + PEAK_ROUNDS)
   })
 
+  test('counts the longer window that a load may have', () => {
+    const burst = ['--scenario', 'burst-5000', '--peer', 'net', '--trials', '1', '--no-syscalls']
+    const seconds = (text: string) => estimate(extent(...burst, '--seconds', text))
+    expect(seconds('0.5')).toBeCloseTo(seconds('3'))
+    expect(seconds('5')).toBeCloseTo(seconds('3') + 2)
+  })
+
   test('a quick run fits into three minutes, a full one with all servers into half an hour', () => {
     expect(estimate(extent('--quick'))).toBeLessThan(180)
     expect(estimate(extent())).toBeLessThan(1900)

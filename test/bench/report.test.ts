@@ -1,5 +1,6 @@
 // From the file of a run to its report: goals, losses, the page, the pictures.
 
+import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,7 +10,7 @@ import { noCharts, svgOf } from '../../bench/harness/charts.mjs'
 import { goals, judge } from '../../bench/harness/goals.mjs'
 import { lossesIn } from '../../bench/harness/losses.mjs'
 import { picturesOf } from '../../bench/harness/pictures.mjs'
-import { portable, readRecord, writeRecord } from '../../bench/harness/record.mjs'
+import { portable, readRecord, recordRun, writeRecord } from '../../bench/harness/record.mjs'
 import { pageOf } from '../../bench/harness/report.mjs'
 import { scenarios } from '../../bench/harness/scenarios.mjs'
 import { load, named, record } from './results.ts'
@@ -59,6 +60,72 @@ describe('a goal', () => {
     const found = outcome(loads, 'fan-out')
     expect(found?.verdict).toBe('met')
     expect(found?.drivers.map(({ verdict }) => verdict)).toEqual(['missed', 'met'])
+  })
+
+  describe('whose bound the floor does not keep either', () => {
+    const within = (floor: number[], servers: Record<string, number[]>) => {
+      const found = outcome([load('fanout-1000', { net: steady(10), floor, ...servers })], 'fan-out')
+      return found ?? expect.unreachable()
+    }
+    const beyond = [4.1, 4.2, 4.2, 4.3, 4.4]
+    const open = [3.9, 4.2, 4.2, 4.3, 4.4]
+
+    test('is out of reach, and says what the floor does', () => {
+      const found = within(
+        beyond.map((value) => value / 1.001),
+        { edgewire: steady(6) },
+      )
+      expect(found.verdict).toBe('out of reach')
+      expect(found.drivers[0].findings[0]).toMatchObject({ floor: '0.42 (0.41..0.44)', verdict: 'out of reach' })
+    })
+
+    test('is missed when the spread leaves open whether the floor keeps it', () => {
+      const found = within(open, { edgewire: steady(6) })
+      expect(found.verdict).toBe('missed')
+      expect(found.drivers[0].findings[0].floor).toBe('0.42 (0.39..0.44)')
+    })
+
+    test('is missed when some server of the run keeps it, so that it can be kept', () => {
+      expect(within(beyond, { edgewire: steady(6), go: steady(3) }).verdict).toBe('missed')
+      expect(within(beyond, { edgewire: steady(6), go: open }).verdict).toBe('out of reach')
+    })
+
+    test('is met, or not decided, by what edgewire does', () => {
+      expect(within(beyond, { edgewire: steady(3) }).verdict).toBe('met')
+      expect(within(beyond, { edgewire: [3.9, 4.1, 4.1, 4.1, 4.1] }).verdict).toBe('not decided')
+    })
+
+    test('is missed where the floor was not measured', () => {
+      expect(outcome(fanout(steady(6)), 'fan-out')?.verdict).toBe('missed')
+      expect(outcome(fanout(steady(6)), 'fan-out')?.drivers[0].findings[0]).not.toHaveProperty('floor')
+    })
+
+    test('is as the better driver has it', () => {
+      const verdicts = (edgewire: number[], prepare: number[]) =>
+        within(beyond, { edgewire, 'edgewire-prepare': prepare }).drivers.map(({ verdict }) => verdict)
+      expect(verdicts(steady(6), steady(7))).toEqual(['out of reach', 'out of reach'])
+      expect(verdicts(steady(6), [3.9, 4.1, 4.1, 4.1, 4.1])).toEqual(['out of reach', 'not decided'])
+      // That driver shows that it can be reached.
+      expect(verdicts(steady(6), steady(3))).toEqual(['missed', 'met'])
+      expect(within(beyond, { edgewire: steady(6), 'edgewire-prepare': open }).verdict).toBe('not decided')
+    })
+
+    test('asks for less than another server takes: being ahead of it is never out of reach', () => {
+      const ahead = { floor: steady(9), edgewire: steady(9), bun: steady(5), go: steady(12) }
+      const [driver] = outcome([load('64b-64', ahead)], '1 in flight')?.drivers ?? []
+      expect(driver?.findings.map(({ verdict }) => verdict)).toEqual(['met', 'missed', 'met'])
+      expect(driver?.findings.some((finding) => 'floor' in finding)).toBe(false)
+    })
+
+    test('is missed all the same with another bound that could be reached; else no other bound matters', () => {
+      // At most 1.1 x floor, and 0.25 x net.
+      const goal = (floor: number[], edgewire: number[], prepare = edgewire) =>
+        outcome([load('64k-64', { floor, net: steady(10), edgewire, 'edgewire-prepare': prepare })], '64 KiB x 64')
+      expect(goal(steady(6), steady(6.2))?.verdict).toBe('out of reach')
+      expect(goal(steady(6), steady(8))?.verdict).toBe('missed')
+      expect(goal(steady(6), [6, 6.2, 6.2, 6.4, 8])?.verdict).toBe('out of reach')
+      expect(goal(steady(6), steady(8), steady(6.2))?.verdict).toBe('out of reach')
+    })
   })
 
   test('compares a load with another one of the same server', () => {
@@ -139,9 +206,24 @@ describe('the page', () => {
     expect(page).toContain('A CPU, 2 cores')
   })
 
+  test('says where a trial was longer than the others', () => {
+    expect(page).toContain('5 trials of 1 s each after 0.5 s of warm-up')
+    const burst = record([load('burst-5000', { net: steady(9), edgewire: steady(5) })])
+    expect(pageOf(burst, [])).toContain('5 trials of 1 s each (5000 connects at once: 3 s) after 0.5 s of warm-up')
+  })
+
   test('shows every goal', () => {
     for (const { load: text } of goals) expect(page).toContain(`| ${text} |`)
     expect(page).toMatch(/\| idle connection \| \*\*missed\*\* \|/)
+  })
+
+  test('counts the goals that are out of reach apart, and shows what the floor does', () => {
+    const unreached = record([load('lines', { floor: steady(6), net: steady(10), edgewire: steady(8) })])
+    const text = pageOf(unreached, [])
+    expect(text).toContain('0 met, 0 missed, 1 out of reach, 0 not decided, 13 not measured.')
+    expect(text).toMatch(
+      /^\| line protocol \| \*\*out of reach\*\* \|.* at most 0\.5 x net \| 0\.80 \(.*\) \| 0\.60 \(.*\) \| out of reach \|$/m,
+    )
   })
 
   test('refuses the ratio that the spread swallows', () => {
@@ -198,6 +280,41 @@ describe('the file of a run', () => {
     const file = join(scratch(), 'deep', 'run.json')
     writeRecord(file, full)
     expect(readRecord(file)).toEqual(JSON.parse(JSON.stringify(full)))
+  })
+
+  test('names the commit that was there when it began, and its changes of then', async () => {
+    const repo = scratch()
+    const git = (...args: string[]) => {
+      const identity = ['-c', 'user.name=a', '-c', 'user.email=a@example.com', '-c', 'commit.gpgsign=false']
+      const { status, stdout, stderr } = spawnSync('git', ['-C', repo, ...identity, ...args], { encoding: 'utf8' })
+      expect(status, stderr).toBe(0)
+      return stdout.trim()
+    }
+    const commit = () => {
+      git('add', '.')
+      git('commit', '--quiet', '--allow-empty', '--message', 'a change')
+      return git('rev-parse', 'HEAD')
+    }
+    const edit = (text: string) => writeFileSync(join(repo, 'a.mjs'), text)
+    const { settings, skipped, absent, failures, loads, memory, syscalls } = full
+    const run = (meanwhile: () => unknown) =>
+      recordRun(repo, settings, async () => {
+        meanwhile()
+        return { skipped, absent, failures, loads, memory, syscalls }
+      })
+
+    git('init', '--quiet')
+    const first = commit()
+    const edited = await run(() => edit('edited while it runs'))
+    expect(edited.commit).toEqual({ revision: first, dirty: false })
+    expect({ ...edited, loads: edited.loads.length }).toMatchObject({
+      format: full.format,
+      settings,
+      loads: loads.length,
+    })
+
+    const committed = await run(commit)
+    expect(committed.commit).toEqual({ revision: first, dirty: true })
   })
 
   test.each([

@@ -206,7 +206,7 @@ function pausing(makePipe: MakePipe): void {
       paused = true
       events.pause()
     })
-    const total = 2 * MiB
+    const total = 4 * MiB // a chunk of Bun's net.Socket, the oracle there, has up to 512 KiB
     const sending = sendPattern(a, total, 64 * KiB)
     let rounds = 0
     while (got.bytes < total) {
