@@ -164,7 +164,7 @@ class FloorLoop {
   }
 
   Conn* conns_ = nullptr;
-  char buffer_[kReadBytes];
+  alignas(4096) char buffer_[kReadBytes];
 
  private:
   App& app() { return static_cast<App&>(*this); }

@@ -5,14 +5,15 @@ import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import { AbiVersion } from './abi.js'
 import { NetError } from './errors.js'
+import type { Slab } from './slab_views.js'
 
 /** What native/node/env.cc calls and fills in. */
 export interface Hooks {
   dispatch(): void
   /** By slab index; native sets and clears the elements. */
-  slabs: (ArrayBuffer | undefined)[]
-  /** Views of them, filled by lib/; native clears an element with its slab. */
-  views: (Buffer | undefined)[]
+  slabs: (Uint8Array | undefined)[]
+  /** What lib/ makes of them; native clears an element with its slab. */
+  opened: (Slab | undefined)[]
   /** The connection tables: replaced by larger ones as ControlTableRows grows. */
   doubles?: ArrayBuffer
   words?: ArrayBuffer

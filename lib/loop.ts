@@ -101,8 +101,8 @@ export class Loop {
   ) {
     this.native = binding()
     this.scope = new DispatchScope(this.native)
-    this.hooks = { dispatch: () => this.dispatchBatch(), slabs: [], views: [] }
-    this.slabs = new SlabViews(this.hooks.slabs, this.hooks.views)
+    this.hooks = { dispatch: () => this.dispatchBatch(), slabs: [], opened: [] }
+    this.slabs = new SlabViews(this.hooks.slabs, this.hooks.opened)
     const shared = this.native.open(this.hooks, budgetBytes, debug, driverNumber(driver))
     if (typeof shared !== 'object') throw refusal(driver, shared)
     this.control = new Int32Array(shared.control)

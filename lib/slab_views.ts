@@ -10,53 +10,72 @@ const SlabMask = 2 ** abi.SlabBytesLog2 - 1
 /** Below this, bytes are copied in a loop: TypedArray.prototype.set costs more than it saves. */
 export const CopyLoopBytes = 32
 
-type MakeBuffer = new (memory: ArrayBuffer, offset: number, bytes: number) => Buffer
+type MakeBuffer = new (memory: ArrayBufferLike, offset: number, bytes: number) => Buffer
 
 /** The class that Node makes its Buffers of: without the questions that Buffer.from() asks, a view costs half. */
 const BufferView = (Buffer as unknown as { [Symbol.species]: MakeBuffer })[Symbol.species]
 
-export class SlabViews {
-  private readonly indices = new WeakMap<ArrayBufferLike, number>()
+/** A slab: a part of its memory that begins at a page, so at a different place in each. */
+export interface Slab {
+  readonly memory: ArrayBufferLike
+  readonly offset: number
+  readonly bytes: Uint8Array
+  readonly index: number
+}
 
-  /** By slab index, set and cleared by native; `views` is filled here, and native clears an element with its slab. */
+export class SlabViews {
+  private readonly byMemory = new WeakMap<ArrayBufferLike, Slab>()
+
+  /** By slab index, set and cleared by native; `opened` is filled here, and native clears an element with its slab. */
   constructor(
-    private readonly slabs: (ArrayBuffer | undefined)[],
-    private readonly views: (Buffer | undefined)[],
+    private readonly slabs: (Uint8Array | undefined)[],
+    private readonly opened: (Slab | undefined)[],
   ) {}
 
   /** Valid while somebody holds the chunk. */
   view(address: number, bytes: number): Buffer {
     const index = address >>> abi.SlabBytesLog2
-    if (this.views[index] === undefined) this.open(index)
-    return new BufferView(this.slabs[index] as ArrayBuffer, address & SlabMask, bytes)
+    const slab = this.opened[index] ?? this.open(index)
+    return new BufferView(slab.memory, slab.offset + (address & SlabMask), bytes)
   }
 
   /** Copies to the start of `into`. */
   copyOut(address: number, bytes: number, into: Uint8Array): void {
     const index = address >>> abi.SlabBytesLog2
-    const slab = this.views[index] ?? this.open(index)
+    const slab = this.opened[index] ?? this.open(index)
     const offset = address & SlabMask
     if (bytes <= CopyLoopBytes) {
-      for (let i = 0; i < bytes; i++) into[i] = slab[offset + i] as number
+      const from = slab.bytes
+      for (let i = 0; i < bytes; i++) into[i] = from[offset + i] as number
     } else {
-      into.set(new BufferView(this.slabs[index] as ArrayBuffer, offset, bytes))
+      into.set(new BufferView(slab.memory, slab.offset + offset, bytes))
     }
   }
 
-  /** The address of bytes that lie in the pool, or -1. */
+  /** The address of bytes that lie in a slab, or -1. */
   addressOf(bytes: Uint8Array): number {
-    const index = this.indices.get(bytes.buffer)
-    return index === undefined ? -1 : index * 2 ** abi.SlabBytesLog2 + bytes.byteOffset
+    const slab = this.byMemory.get(bytes.buffer)
+    if (slab === undefined) return -1
+    const offset = bytes.byteOffset - slab.offset
+    // The memory is a little larger than the slab.
+    if (offset < 0 || offset + bytes.length > SlabMask + 1) return -1
+    return slab.index * 2 ** abi.SlabBytesLog2 + offset
+  }
+
+  /** Is it the pool's, wherever in it `bytes` lie? */
+  owns(bytes: Uint8Array): boolean {
+    return this.byMemory.has(bytes.buffer)
   }
 
   /** At the first use of a slab. */
-  private open(index: number): Buffer {
-    const memory = this.slabs[index] as ArrayBuffer
+  private open(index: number): Slab {
+    const bytes = this.slabs[index] as Uint8Array
+    const memory = bytes.buffer
     // A handler that transferred its chunk's memory to another thread would take the whole slab along.
     markAsUntransferable(memory)
-    const slab = Buffer.from(memory)
-    this.views[index] = slab
-    this.indices.set(memory, index)
+    const slab: Slab = { memory, offset: bytes.byteOffset, bytes, index }
+    this.opened[index] = slab
+    this.byMemory.set(memory, slab)
     return slab
   }
 }

@@ -17,7 +17,7 @@ class Env final : public Host {
   explicit Env(napi_env env) : env_(env) {}
   ~Env() override = default;
 
-  // `hooks` has dispatch(): void, slabs: ArrayBuffer[] and views: Buffer[] (ours to clear), and gets the properties
+  // `hooks` has dispatch(): void, slabs: Uint8Array[] and opened: [] (ours to clear), and gets the properties
   // doubles and words (the connection tables) now and whenever they grow. Returns the shared memory, or leaves a
   // JavaScript exception; for a driver that this process cannot have, -errno, with nothing opened.
   // `driver`: abi::kDriver...; the shared memory's property `driver` says which it has become.
@@ -60,7 +60,7 @@ class Env final : public Host {
   Napi::ObjectReference hooks_;
   Napi::FunctionReference dispatch_;
   Napi::ObjectReference slabs_;
-  Napi::ObjectReference views_;
+  Napi::ObjectReference opened_slabs_;
   // The scope of dispatch(): without an async context, the resource is just its `this`.
   Napi::ObjectReference resource_;
   napi_async_context async_context_ = nullptr;
