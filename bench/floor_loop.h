@@ -164,6 +164,7 @@ class FloorLoop {
   }
 
   Conn* conns_ = nullptr;
+  // At a page, as everything that receives much here: load_net.h says why.
   alignas(4096) char buffer_[kReadBytes];
 
  private:

@@ -73,7 +73,7 @@ class EchoClients {
   // When each message in flight of an active connection was begun: a ring of `depth` for each. At a rate it is not
   // needed: the schedule knows when they were to begin.
   std::vector<uint64_t> starts_;
-  std::vector<uint8_t> buffer_;
+  ReceiveBuffer buffer_;
   uint32_t dialed_ = 0;
   uint32_t opened_ = 0;    // have echoed their first message
   uint64_t inFlight_ = 0;  // messages, over all connections

@@ -14,8 +14,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <memory>
 #include <utility>
 
 #include "load.h"
@@ -27,6 +29,25 @@ inline uint64_t nowNs() {
   clock_gettime(CLOCK_MONOTONIC, &now);
   return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(now.tv_nsec);
 }
+
+// Memory to receive into. It begins at a page: a copy by the kernel to a place a little behind its source, counted in the
+// low 12 bits of both, is several times as slow on some processors, and the generator would be what limits the server.
+class ReceiveBuffer {
+ public:
+  static constexpr size_t kPageBytes = 4096;
+  // `size`: whole pages.
+  explicit ReceiveBuffer(size_t size)
+      : bytes_(static_cast<uint8_t*>(std::aligned_alloc(kPageBytes, size)), std::free), size_(size) {
+    if (bytes_ == nullptr) fail("no memory for %zu bytes", size);
+  }
+  uint8_t* data() { return bytes_.get(); }
+  size_t size() const { return size_; }
+  uint8_t operator[](size_t index) const { return bytes_[index]; }
+
+ private:
+  std::unique_ptr<uint8_t[], decltype(&std::free)> bytes_;
+  size_t size_;
+};
 
 class Fd {
  public:

@@ -154,7 +154,7 @@ class Transfers {
     if (got == 0)
       fail("the server closed a connection after %zu of %zu bytes of its count", slot.countLength, kCountBytes);
     if (static_cast<size_t>(got) > kCountBytes - slot.countLength) fail("the server sent more than its count");
-    std::copy_n(buffer_.begin(), got, slot.count.begin() + static_cast<ptrdiff_t>(slot.countLength));
+    std::copy_n(buffer_.data(), got, slot.count.begin() + static_cast<ptrdiff_t>(slot.countLength));
     slot.countLength += static_cast<size_t>(got);
     if (slot.countLength < kCountBytes) return;
     const uint64_t count = fromBigEndian(slot.count);
@@ -213,7 +213,7 @@ class Transfers {
   Dialer dialer_;
   Poller poller_;
   std::vector<Slot> slots_;
-  std::vector<uint8_t> buffer_;
+  ReceiveBuffer buffer_;
   int active_ = 0;
   bool stopping_ = false;
 };

@@ -5,7 +5,6 @@ import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import { AbiVersion } from './abi.js'
 import { NetError } from './errors.js'
-import type { Slab } from './slab_views.js'
 
 /** What native/node/env.cc calls and fills in. */
 export interface Hooks {
@@ -13,7 +12,7 @@ export interface Hooks {
   /** By slab index; native sets and clears the elements. */
   slabs: (Uint8Array | undefined)[]
   /** What lib/ makes of them; native clears an element with its slab. */
-  opened: (Slab | undefined)[]
+  opened: (object | undefined)[]
   /** The connection tables: replaced by larger ones as ControlTableRows grows. */
   doubles?: ArrayBuffer
   words?: ArrayBuffer

@@ -59,8 +59,7 @@ export abstract class ConnOutput extends ConnCore {
 
   protected writePinned(bytes: Uint8Array): void {
     // Memory of the pool that nobody holds, or that other threads share, may change before it is sent.
-    const own =
-      this.loop.slabs.owns(bytes) || !(bytes.buffer instanceof ArrayBuffer) ? Buffer.from(bytes) : bytes
+    const own = this.loop.slabs.owns(bytes) || !(bytes.buffer instanceof ArrayBuffer) ? Buffer.from(bytes) : bytes
     if (this.loop.writePinned(this.index, own)) return
     throw new NetError('ENOMEM', this.place('write'), 'out of memory')
   }

@@ -6,7 +6,6 @@
 // itself when the addon calls dispatch(), as it does for its own callbacks, and only others are entered from JavaScript.
 
 import type { AsyncResource } from 'node:async_hooks'
-import type { Binding } from './binding.js'
 
 /** So many batches away from the scope, with none in it, move the scope: that costs as much as entering some of them. */
 const BatchesToMove = 32
@@ -15,7 +14,8 @@ export class DispatchScope {
   private context: AsyncResource | undefined
   private away = 0
 
-  constructor(private readonly native: Pick<Binding, 'setScope'>) {}
+  /** `setScope`: the addon's. It takes the context that it is called in; of undefined, none. False: it cannot. */
+  constructor(private readonly setScope: (resource: object | undefined) => boolean) {}
 
   /** Serves, in `context`, what belongs to it; undefined: what runs no handler, in any. During a dispatch only. */
   run(context: AsyncResource | undefined, serve: (context: AsyncResource | undefined) => void, loop: unknown): void {
@@ -34,8 +34,7 @@ export class DispatchScope {
   settle(last: AsyncResource | undefined): void {
     if (this.away < BatchesToMove || last === undefined) return
     this.away = 0
-    // The addon takes the context that it is called in.
-    if (last.runInAsyncScope(this.native.setScope, undefined, last)) this.context = last
+    if (last.runInAsyncScope(this.setScope, undefined, last)) this.context = last
     else this.away = Number.NEGATIVE_INFINITY
   }
 
@@ -43,6 +42,6 @@ export class DispatchScope {
   leave(context: AsyncResource | undefined): void {
     if (context === undefined || context !== this.context) return
     this.context = undefined
-    this.native.setScope(undefined)
+    this.setScope(undefined)
   }
 }

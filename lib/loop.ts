@@ -9,7 +9,7 @@ import * as abi from './abi.js'
 import { type Binding, binding, type Hooks } from './binding.js'
 import { DispatchScope } from './dispatch_scope.js'
 import { type Driver, driverFromEnvironment, driverName, driverNumber, refusal } from './driver.js'
-import { CopyLoopBytes, SlabViews } from './slab_views.js'
+import { CopyLoopBytes, type Slab, SlabViews } from './slab_views.js'
 
 /** A connection, as the loop sees it. */
 export interface ConnSink {
@@ -100,9 +100,10 @@ export class Loop {
     driver: Driver,
   ) {
     this.native = binding()
-    this.scope = new DispatchScope(this.native)
-    this.hooks = { dispatch: () => this.dispatchBatch(), slabs: [], opened: [] }
-    this.slabs = new SlabViews(this.hooks.slabs, this.hooks.opened)
+    this.scope = new DispatchScope(this.native.setScope)
+    const opened: (Slab | undefined)[] = []
+    this.hooks = { dispatch: () => this.dispatchBatch(), slabs: [], opened }
+    this.slabs = new SlabViews(this.hooks.slabs, opened)
     const shared = this.native.open(this.hooks, budgetBytes, debug, driverNumber(driver))
     if (typeof shared !== 'object') throw refusal(driver, shared)
     this.control = new Int32Array(shared.control)

@@ -151,8 +151,7 @@ Reactor::ReadStep Reactor::read_once(uint32_t index, uint32_t* bytes) noexcept {
 ssize_t Reactor::receive(int fd, uint32_t room, ChunkId spare) noexcept {
   uint8_t* into = pool_.data(cursor_) + cursor_used_;
   if (spare == kNoChunk) return sys.recv(fd, into, room);
-  const iovec pieces[] = {{.iov_base = into, .iov_len = room},
-                          {.iov_base = pool_.data(spare), .iov_len = kChunkBytes}};
+  const iovec pieces[] = {{.iov_base = into, .iov_len = room}, {.iov_base = pool_.data(spare), .iov_len = kChunkBytes}};
   return sys.recv_pieces(fd, pieces, 2);
 }
 

@@ -57,7 +57,7 @@ struct SysTable {
   int (*eventfd)() noexcept;
   int (*timerfd)() noexcept;                          // of the monotonic clock, not armed
   int (*arm_timerfd)(int fd, int after_ms) noexcept;  // once; after_ms: at least 1
-  int (*kqueue)() noexcept;  // close-on-exec
+  int (*kqueue)() noexcept;                           // close-on-exec
   int (*kevent)(int queue_fd, const KqueueEvent* changes, int change_count, KqueueEvent* events, int capacity,
                 const timespec* timeout) noexcept;
 

@@ -42,6 +42,9 @@ const injections: Injection[] = [
   { call: 'recvfrom', error: 'ECONNRESET', when: '20..80+20' },
   { call: 'recvfrom', error: 'ETIMEDOUT', when: '20..80+20' },
   { call: 'recvfrom', error: 'ENOMEM', when: '20..80+20' },
+  // Of connections that send much.
+  { call: 'recvmsg', error: 'EINTR', when: '1..200+2', harmless: true },
+  { call: 'recvmsg', error: 'ECONNRESET', when: '2..8+3' },
   { call: 'sendto', error: 'EINTR', when: '2..400+2', harmless: true },
   { call: 'sendto', error: 'EPIPE', when: '10..40+10' },
   { call: 'sendto', error: 'ECONNRESET', when: '10..40+10' },
