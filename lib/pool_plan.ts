@@ -7,6 +7,7 @@ import {
   checkHost,
   checkInteger,
   checkKeys,
+  connKeys,
   connSettings,
   flag,
   integer,
@@ -16,7 +17,7 @@ import {
 import { balanceNames } from './balancer.js'
 import { invalidArgument } from './errors.js'
 import type { LookupFn, Resolver } from './names.js'
-import type { ConnOptions, DialOptions } from './net.js'
+import type { DialOptions } from './net.js'
 import type { AcquireOptions, Balance, PoolOptions } from './pool_api.js'
 
 const ConnsMax = 1_000_000
@@ -56,15 +57,6 @@ export interface PoolPlan {
   /** For each dial, whatever the address. */
   dial: Omit<DialOptions, 'host' | 'port' | 'path'>
 }
-
-const connKeys = [
-  'noDelay',
-  'highWaterMark',
-  'lowWaterMark',
-  'maxBufferedBytes',
-  'overflow',
-  'lingerMs',
-] as const satisfies readonly (keyof ConnOptions)[]
 
 const poolKeys: readonly string[] = [
   ...connKeys,
