@@ -6,7 +6,7 @@ import { isIP } from 'node:net'
 import * as abi from './abi.js'
 import { type ConnSettings, type DialPlan, joinHostPort, planDial, printablePath } from './addr.js'
 import { StreamConn } from './conn.js'
-import type { ConnOwner } from './conn_core.js'
+import type { ConnOwner, Keeper } from './conn_core.js'
 import { dialError, timeoutError } from './dial_error.js'
 import { DialRace, type Family, type Outcome } from './dial_race.js'
 import { type ErrorPlace, NetError, systemError } from './errors.js'
@@ -54,6 +54,7 @@ export async function dial(options: DialOptions, handlers?: Handlers): Promise<C
 class Dialing implements ConnOwner {
   readonly settings: ConnSettings
   readonly listener = undefined
+  keeper: Keeper | undefined = undefined
   overflowAborts = 0
   overflowDrops = 0
   private readonly race: DialRace<Target, Conn, NetError>

@@ -80,7 +80,6 @@ export class Member {
   /** Who took it: set while it is busy, if leaks are looked for. */
   taker: Taker | undefined
   isReported = false
-  onStirred: (() => void) | undefined
 
   constructor(
     readonly address: PoolAddress,

@@ -61,7 +61,7 @@ export class Supply {
     this.choose = balancer(plan.balance, clock.random, () => {
       this.tally.balanceFailures++
     })
-    this.checker = new Checker(plan, clock, turn, context, (member) => this.rest(member))
+    this.checker = new Checker(plan, clock, turn, context)
     this.addresses = new AddressBook(
       plan,
       clock,
@@ -139,12 +139,7 @@ export class Supply {
     member.moveTo('idle', now)
     member.taker = undefined
     member.address.idle.push(member)
-    this.rest(member)
-  }
-
-  private rest(member: Member): void {
-    member.onStirred ??= () => this.stirred(member)
-    member.conn?.rest(member.onStirred)
+    member.conn?.rest()
   }
 
   /** Takes an idle connection off its list, of the address whose turn it is. */
@@ -287,7 +282,7 @@ export class Supply {
       member.expiresAt = now + this.plan.maxLifetimeMs * (1 - clock.random() * LifetimeJitter)
     }
     address.breaker.connected(member.era)
-    void conn.closed.then((error) => this.ended(member, error))
+    conn.keep({ stirred: () => this.stirred(member), ended: (error) => this.ended(member, error) })
     if (this.isDraining || address.leaving) this.close(member)
     else this.offer(member)
   }

@@ -163,6 +163,16 @@ test('a connection does not live in the async context of the request that it was
   expect(await within('it is validated', seen.promise)).toBeUndefined()
 })
 
+test('a pooled connection has no room for what only few connections need', async () => {
+  const pool = pooled(await PoolServer.start(), {})
+  await use(pool)
+  await use(pool)
+  const lease = await take(pool)
+  expect(Reflect.get(lease.conn, 'rare')).toBeUndefined()
+  lease.release()
+  expect(pool.stats()).toMatchObject({ idle: 1, dials: 1 })
+})
+
 test('idle connections let the process end', async () => {
   const server = await PoolServer.start()
   const { code, stdout, stderr } = await run(`import { createPool } from 'edgewire'

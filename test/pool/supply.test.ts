@@ -15,28 +15,27 @@ class MadeUpConn {
   isQuiet = true
   mayHaveInput = false
   state = 'open'
-  stirred: (() => void) | undefined
-  readonly closed: Promise<undefined>
-  private over!: (error: undefined) => void
+  isAtRest = false
+  keeper!: { stirred(): void; ended(error: undefined): void }
 
-  constructor() {
-    this.closed = new Promise((resolve) => {
-      this.over = resolve
-    })
+  keep(keeper: typeof this.keeper): void {
+    this.keeper = keeper
   }
 
-  rest(stirred: () => void): void {
-    this.stirred = stirred
+  rest(): void {
+    this.isAtRest = true
   }
 
   rouse(): void {
-    this.stirred = undefined
+    this.isAtRest = false
   }
 
+  /** It is over some time later, as after a command to the reactor. */
   close(): void {
+    if (this.state === 'closed') return
     this.state = 'closed'
     this.isQuiet = false
-    this.over(undefined)
+    queueMicrotask(() => this.keeper.ended(undefined))
   }
 
   abort(): void {
