@@ -10,7 +10,7 @@ import type { StreamConn } from './conn.js'
 import { AddressBook } from './pool_addresses.js'
 import { Checker } from './pool_check.js'
 import type { Timer } from './pool_clock.js'
-import { Member, noMembers, type PoolAddress } from './pool_member.js'
+import { hastyEnd, Member, noMembers, type PoolAddress } from './pool_member.js'
 import type { Demand, PoolParts } from './pool_parts.js'
 import { type PoolPlan, upkeepPeriod } from './pool_plan.js'
 import { dialFirst, inNeed } from './pool_spread.js'
@@ -92,6 +92,7 @@ export class Supply {
 
   lend(member: Member): void {
     if (member.state !== 'dialing') member.conn?.rouse()
+    member.isUntried = false
     member.moveTo('busy', this.parts.clock.now())
   }
 
@@ -274,6 +275,8 @@ export class Supply {
   private dialed(member: Member, conn: StreamConn): void {
     const { clock } = this.parts
     const { address } = member
+    // In the turn in which it was opened.
+    if (conn.state === 'closed') return this.dialFailed(member, hastyEnd(address), false)
     const now = clock.now()
     member.conn = conn
     member.usedAt = now
@@ -326,6 +329,9 @@ export class Supply {
   private stirred(member: Member): void {
     if (member.state === 'idle') dropFrom(member.address.idle, member)
     this.tally.stirred++
+    // Otherwise minIdle would have it dialed again at once, and again. Untried, it has `usedAt` from when it was opened.
+    const isHasty = member.isUntried && this.parts.clock.now() - member.usedAt < this.plan.backoffMs
+    if (isHasty) this.blame(member, hastyEnd(member.address))
     // Bytes that nobody has asked for: the peer speaks another protocol, or answers somebody's last question late.
     if (member.conn?.state === 'open') member.conn.abort()
     this.close(member)

@@ -30,6 +30,12 @@ class MadeUpConn {
     this.isAtRest = false
   }
 
+  /** The peer's FIN has come. */
+  stir(): void {
+    this.isAtRest = false
+    this.keeper.stirred()
+  }
+
   /** It is over some time later, as after a command to the reactor. */
   close(): void {
     if (this.state === 'closed') return
@@ -122,6 +128,49 @@ describe('dials', () => {
     dials[0]?.accept()
     await settled()
     expect(pool.stats()).toMatchObject({ idle: 1, busy: 0 })
+  })
+
+  test('for minIdle have their pauses where a server accepts and ends connections at once', async () => {
+    const pool = poolOf({ minIdle: 1, backoffMs: 100 })
+    const endAt = async (ms: number) => {
+      const conn = dials.at(-1)?.accept()
+      await settled()
+      clock.advance(ms)
+      conn?.stir()
+      await settled()
+    }
+    await endAt(99)
+    expect(dials.length).toBe(1)
+    clock.advance(100)
+    expect(dials.length).toBe(2)
+    await endAt(0)
+    clock.advance(199)
+    expect(dials.length).toBe(2)
+    clock.advance(1)
+    expect(dials.length).toBe(3)
+    expect(pool.snapshot().addresses[0]).toMatchObject({ failures: 2, lastError: { code: 'ERR_CONN_CLOSED' } })
+    // One that has lived for a while, or has been of use, is the server's to end.
+    await endAt(100)
+    expect(dials.length).toBe(4)
+  })
+
+  test('a connection that has been of use and ends is no failure of its address', async () => {
+    const pool = poolOf({ minIdle: 1 })
+    const conn = dials[0]?.accept()
+    await settled()
+    ;(await pool.acquire()).release()
+    conn?.stir()
+    await settled()
+    expect(dials.length).toBe(2)
+    expect(pool.snapshot().addresses[0]).toMatchObject({ failures: 0 })
+  })
+
+  test('a connection that has ended in the turn that opened it is a dial that failed', async () => {
+    const pool = poolOf({ minIdle: 1 })
+    const conn = dials[0]?.accept()
+    if (conn) conn.state = 'closed'
+    await settled()
+    expect(pool.stats()).toMatchObject({ total: 0, dialFailures: 1 })
   })
 
   test('that take long are joined by one to another address, and by none to the same', async () => {
