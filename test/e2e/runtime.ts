@@ -16,17 +16,23 @@ export const isTsfn = !isNode || process.env.EDGEWIRE_DRIVER === 'waiter-tsfn'
 export const looksItself = isNode && ['', 'uv_poll', 'prepare', undefined].includes(process.env.EDGEWIRE_DRIVER)
 
 const folder = fileURLToPath(new URL('../../.cache/programs', import.meta.url))
-let programs = 0
+/** Removed at the end. One listener for all: eleven would be taken for a leak. */
+const written: string[] = []
 
 /** The arguments that make this runtime run `source` as an ES module in a process of its own. */
 export function moduleArguments(source: string): string[] {
   if (!isDeno) return ['--input-type=module', '-e', source]
   // Deno translates `-e` of child_process to CommonJS. 'edgewire' is found from inside the clone only.
   mkdirSync(folder, { recursive: true })
-  const path = join(folder, `${process.pid}-${programs++}.mjs`)
+  const path = join(folder, `${process.pid}-${written.length}.mjs`)
   writeFileSync(path, source)
-  process.once('exit', () => rmSync(path, { force: true }))
+  if (written.length === 0) process.once('exit', removeWritten)
+  written.push(path)
   return [path]
+}
+
+function removeWritten(): void {
+  for (const path of written) rmSync(path, { force: true })
 }
 
 const standard = [0, 1, 2].map((fd) => targetOf(fd))
