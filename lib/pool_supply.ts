@@ -276,7 +276,10 @@ export class Supply {
     const { clock } = this.parts
     const { address } = member
     // In the turn in which it was opened.
-    if (conn.state === 'closed') return this.dialFailed(member, hastyEnd(address), false)
+    if (conn.state === 'closed') {
+      this.dialFailed(member, hastyEnd(address), false)
+      return
+    }
     const now = clock.now()
     member.conn = conn
     member.usedAt = now
