@@ -68,7 +68,8 @@ export class LookupSource implements AddressSource {
     const { signal } = this.controller
     const found: unknown = await this.lookup(name, { signal })
     if (!Array.isArray(found)) throw invalidArgument('resolve', 'lookup must give an array of addresses', found)
-    for (const { address, family, ttl } of found as Record<string, unknown>[]) {
+    for (const each of found as unknown[]) {
+      const { address, family, ttl } = Object(each) as Record<string, unknown>
       const valid = typeof address === 'string' && literalFamily(address) === family
       if (valid && (ttl === undefined || (typeof ttl === 'number' && ttl >= 0))) continue
       throw invalidArgument('resolve', 'lookup must give IP addresses with their family, and a ttl in seconds', address)

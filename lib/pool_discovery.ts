@@ -1,6 +1,7 @@
 // Which addresses an upstream has: what is given as an address, and what its name stands for at the moment.
 
 import { joinHostPort, printablePath } from './addr.js'
+import { LookupSource } from './dns_query.js'
 import { NetError } from './errors.js'
 import type { LookupFn, Resolver } from './names.js'
 import { Breaker, type BreakerSettings } from './pool_breaker.js'
@@ -10,7 +11,7 @@ import type { PlannedUpstream } from './pool_plan.js'
 
 /** An answer that expires at once, or has expired, is used for so long all the same. */
 const AnswerMsMin = 100
-/** For a look-up function that does not say how long its answer holds. */
+/** For what does not say how long its answer holds. */
 const AnswerMsDefault = 30_000
 
 export interface Answer {
@@ -23,14 +24,17 @@ export type Ask = (host: string) => Promise<Answer>
 
 export function askResolver(resolver: Resolver): Ask {
   return async (host) => {
-    const { addresses, expiresAt } = await resolver.resolve(host)
-    return { addresses: addresses.map(({ address }) => address), ttlMs: expiresAt - Date.now() }
+    // These addresses are kept: an answer of before is of no use, and who waits is served from the old ones meanwhile.
+    const { addresses, expiresAt } = await resolver.resolve(host, { allowStale: false })
+    const ttlMs = expiresAt - Date.now()
+    return { addresses: addresses.map(({ address }) => address), ttlMs: Number.isNaN(ttlMs) ? AnswerMsDefault : ttlMs }
   }
 }
 
 export function askFunction(lookup: LookupFn): Ask {
+  const source = new LookupSource(lookup)
   return async (host) => {
-    const found = await lookup(host, {})
+    const found = await source.ask(host)
     const seconds = found.map(({ ttl }) => ttl ?? AnswerMsDefault / 1000)
     return { addresses: found.map(({ address }) => address), ttlMs: Math.min(...seconds) * 1000 }
   }

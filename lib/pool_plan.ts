@@ -16,6 +16,7 @@ import {
 } from './addr.js'
 import { balanceNames } from './balancer.js'
 import { invalidArgument } from './errors.js'
+import { literalFamily, readHost } from './host_name.js'
 import type { LookupFn, Resolver } from './names.js'
 import type { DialOptions } from './net.js'
 import type { AcquireOptions, Balance, PoolOptions } from './pool_api.js'
@@ -97,7 +98,7 @@ export function planPool(given: PoolOptions): PoolPlan {
   const leakDetectionMs = milliseconds('leakDetectionMs', 0)
   if (leakDetectionMs > 0) checkInteger('pool', 'leakDetectionMs', leakDetectionMs, LeakDetectionMsMin, TimeoutMsMax)
   return {
-    upstreams: upstreamsOf(options),
+    upstreams: checkNames(upstreamsOf(options), options.resolver),
     maxTotal,
     maxPerAddress: integer('pool', options, 'maxPerAddress', maxTotal, 1, ConnsMax),
     minIdle: integer('pool', options, 'minIdle', 0, 0, maxTotal),
@@ -132,14 +133,20 @@ function upstreamsOf(options: Bag): PlannedUpstream[] {
   return upstreams.map((upstream: unknown) => upstreamOf(checkKeys('pool', upstream, ['host', 'port', 'path'])))
 }
 
+/** Those of a resolver of the caller's may be of other forms. */
+function checkNames(upstreams: PlannedUpstream[], resolver: unknown): PlannedUpstream[] {
+  if (resolver !== undefined) return upstreams
+  for (const upstream of upstreams) if (upstream.kind === 'name') readHost(upstream.host, 'pool')
+  return upstreams
+}
+
 function upstreamOf(options: Bag): PlannedUpstream {
   const { host: given, port, path } = options
   const where = place('pool', { host: given, port, path }, 1)
   if (where.kind === 'path') return where
   if (where.kind === 'fd') throw invalidArgument('pool', 'a pool has no fd', where.fd)
   const host = where.host ?? 'localhost'
-  const isAddress = isIP(host.split('%')[0] as string) !== 0
-  return { kind: isAddress ? 'address' : 'name', host, port: where.port }
+  return { kind: literalFamily(host) !== 0 ? 'address' : 'name', host, port: where.port }
 }
 
 function lookups(options: Bag): { resolver: Resolver | undefined; lookup: LookupFn | undefined } {

@@ -128,9 +128,10 @@ export class Supply {
     return inNeed(address, this.addresses.active, balance, maxPerAddress) !== undefined
   }
 
-  giveUp(member: Member, error: Error | undefined): void {
+  /** `error`: what a caller has caught, so it may be anything. */
+  giveUp(member: Member, error: unknown): void {
     member.usedAt = this.parts.clock.now()
-    if (error !== undefined) this.blame(member, error)
+    if (error != null) this.blame(member, error instanceof Error ? error : new Error(String(error)))
     this.tally.discarded++
     member.conn?.abort()
     this.close(member)
@@ -232,7 +233,7 @@ export class Supply {
       if (address.breaker.pauseMs > 0 && this.hasRoom(address)) pauseMs = Math.min(pauseMs, address.breaker.pauseMs)
     }
     if (pauseMs === Number.POSITIVE_INFINITY) return
-    this.retryTimer = this.parts.clock.after(Math.ceil(pauseMs), this.demand.size === 0, () => this.pump())
+    this.retryTimer = this.parts.clock.after(Math.ceil(pauseMs), !this.demand.isAwaited, () => this.pump())
   }
 
   // ---- dialing -----------------------------------------------------------------------------------------------------

@@ -156,6 +156,29 @@ describe('what is asked', () => {
     expect(ttlMs).toBeLessThanOrEqual(60_000)
   })
 
+  test('a resolver: never an answer of before, and one without an end holds for 30 seconds', async () => {
+    const options: unknown[] = []
+    const resolve = async (_: string, given: unknown) => {
+      options.push(given)
+      return { addresses: [{ address: '::1', family: 6 as const }] }
+    }
+    expect(await askResolver({ resolve } as never)('a')).toEqual({ addresses: ['::1'], ttlMs: 30_000 })
+    expect(options).toEqual([{ allowStale: false }])
+  })
+
+  const wrong: unknown[] = [
+    undefined,
+    'junk',
+    [null],
+    [{ address: 'here', family: 4 }],
+    [{ address: '::1', family: 4 }],
+  ]
+  wrong.push([{ address: '::1', family: 6, ttl: Number.NaN }])
+  test.each(wrong.map((each) => [each]))('a function that gives %j has failed, as in dial()', async (found) => {
+    const ask = askFunction(async () => found as never)
+    await expect(ask('a')).rejects.toMatchObject({ code: 'ERR_INVALID_ARG', op: 'resolve' })
+  })
+
   test('a function: the shortest life of its addresses, 30 seconds without', async () => {
     const of = (...ttls: (number | undefined)[]) =>
       askFunction(async () =>

@@ -368,6 +368,46 @@ describe('addresses', () => {
     await expect(waiting).rejects.toMatchObject({ code: 'ERR_POOL_UPSTREAM' })
   })
 
+  test('all open: warmUp() fails at once as well', async () => {
+    const pool = poolOf({ minIdle: 1, breakerFailures: 1, backoffMs: 1_000 })
+    dials[0]?.refuse()
+    await settled()
+    await expect(pool.warmUp()).rejects.toMatchObject({ code: 'ERR_POOL_UPSTREAM' })
+  })
+
+  test('what was given up for may be anything, as what is caught may be', async () => {
+    const pool = poolOf({ maxTotal: 1, acquireTimeoutMs: 50 })
+    for (const [thrown, failures] of [
+      [null, 0],
+      [undefined, 0],
+      ['a string', 1],
+    ] as const) {
+      const [lease] = await taken(pool, 1)
+      lease?.discard(thrown as never)
+      expect(pool.snapshot().addresses[0]?.failures).toBe(failures)
+      await settled()
+    }
+    const waiting = pool.acquire()
+    clock.advance(50)
+    await expect(waiting).rejects.toMatchObject({ code: 'ERR_DEADLINE_EXCEEDED', cause: new Error('a string') })
+    expect(pool.stats().waiting).toBe(0)
+  })
+
+  test('are counted, also of addresses that have left since', async () => {
+    let addresses = ['10.0.0.1']
+    const ask = async () => ({ addresses, ttlMs: 100 })
+    const pool = poolOf({ host: 'service.test', port: 80, breakerFailures: 1, minIdle: 1 }, ask)
+    await settled()
+    dials[0]?.refuse()
+    await settled()
+    expect(pool.stats().breakerOpenings).toBe(1)
+    addresses = ['10.0.0.2']
+    clock.advance(2_000)
+    await settled()
+    expect(pool.snapshot().addresses.map(({ name }) => name)).toEqual(['10.0.0.2:80'])
+    expect(pool.stats().breakerOpenings).toBe(1)
+  })
+
   test('all open, but a connection is in use: who waits may still get that', async () => {
     const pool = poolOf({ breakerFailures: 1, backoffMs: 1_000 })
     const [lease] = await taken(pool, 1)
