@@ -34,6 +34,16 @@ export class AddressBook {
     return failing?.breaker.lastError ?? this.discovery.lastError
   }
 
+  /** Until the next address may be dialed that may not now; Infinity if there is none. */
+  get shortestPauseMs(): number {
+    let shortest = Number.POSITIVE_INFINITY
+    for (const { breaker, memberCount } of this.active) {
+      const { pauseMs } = breaker
+      if (pauseMs > 0 && memberCount < this.plan.maxPerAddress) shortest = Math.min(shortest, pauseMs)
+    }
+    return shortest
+  }
+
   /** Of all breakers that there have been. */
   get breakerOpenings(): number {
     let openings = this.pastOpenings

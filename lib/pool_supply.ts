@@ -171,10 +171,12 @@ export class Supply {
     try {
       this.addresses.discovery.refresh()
       this.serveIdle()
+      // Looked at before: a pause that ends meanwhile, too late for the dials, would have no timer either.
+      const pauseMs = this.addresses.shortestPauseMs
       this.dialNeeded()
       if (this.isHopeless()) this.demand.failAll()
       else this.demand.look()
-      this.armRetry()
+      this.armRetry(pauseMs)
     } finally {
       this.isPumping = false
     }
@@ -224,15 +226,10 @@ export class Supply {
   }
 
   /** Comes back when a pause is over that a needed dial waits for. */
-  private armRetry(): void {
+  private armRetry(pauseMs: number): void {
     this.retryTimer?.cancel()
     this.retryTimer = undefined
-    if (this.missing() <= 0) return
-    let pauseMs = Number.POSITIVE_INFINITY
-    for (const address of this.addresses.active) {
-      if (address.breaker.pauseMs > 0 && this.hasRoom(address)) pauseMs = Math.min(pauseMs, address.breaker.pauseMs)
-    }
-    if (pauseMs === Number.POSITIVE_INFINITY) return
+    if (this.missing() <= 0 || pauseMs === Number.POSITIVE_INFINITY) return
     this.retryTimer = this.parts.clock.after(Math.ceil(pauseMs), !this.demand.isAwaited, () => this.pump())
   }
 

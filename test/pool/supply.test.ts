@@ -368,6 +368,26 @@ describe('addresses', () => {
     await expect(waiting).rejects.toMatchObject({ code: 'ERR_POOL_UPSTREAM' })
   })
 
+  test('a pause that ends while the pool looks is not missed', async () => {
+    for (let earlyMs = 0; earlyMs < 0.3; earlyMs += 0.01) {
+      clock = new ManualClock()
+      dials = []
+      const pool = poolOf({ backoffMs: 100, acquireTimeoutMs: 0, maxTotal: 1 })
+      void pool.acquire()
+      dials[0]?.refuse()
+      await settled()
+      // Time passes at each look at the clock.
+      clock.now = () => {
+        clock.ms += 0.01
+        return clock.ms
+      }
+      clock.ms += 100 - earlyMs
+      void pool.acquire()
+      clock.advance(2)
+      expect(dials.length, `looked at ${earlyMs} ms before the end`).toBe(2)
+    }
+  })
+
   test('all open: warmUp() fails at once as well', async () => {
     const pool = poolOf({ minIdle: 1, breakerFailures: 1, backoffMs: 1_000 })
     dials[0]?.refuse()
