@@ -3,6 +3,7 @@
 import { joinHostPort, printablePath } from './addr.js'
 import { LookupSource } from './dns_query.js'
 import { NetError } from './errors.js'
+import { literalsOf } from './host_name.js'
 import type { LookupFn, Resolver } from './names.js'
 import { Breaker, type BreakerSettings } from './pool_breaker.js'
 import type { Clock } from './pool_clock.js'
@@ -27,7 +28,7 @@ export function askResolver(resolver: Resolver): Ask {
     // These addresses are kept: an answer of before is of no use, and who waits is served from the old ones meanwhile.
     const { addresses, expiresAt } = await resolver.resolve(host, { allowStale: false })
     const ttlMs = expiresAt - Date.now()
-    return { addresses: addresses.map(({ address }) => address), ttlMs: Number.isNaN(ttlMs) ? AnswerMsDefault : ttlMs }
+    return { addresses: literalsOf(addresses), ttlMs: Number.isNaN(ttlMs) ? AnswerMsDefault : ttlMs }
   }
 }
 

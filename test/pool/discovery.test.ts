@@ -179,6 +179,13 @@ describe('what is asked', () => {
     await expect(ask('a')).rejects.toMatchObject({ code: 'ERR_INVALID_ARG', op: 'resolve' })
   })
 
+  test.each([7, null, [null], [{ address: 5 }], [{ address: 'here' }]].map((each) => [each]))(
+    'a resolver that gives %j has failed',
+    async (addresses) => {
+      await expect(askResolver({ resolve: async () => ({ addresses }) } as never)('a')).rejects.toThrow()
+    },
+  )
+
   test('a function: the shortest life of its addresses, 30 seconds without', async () => {
     const of = (...ttls: (number | undefined)[]) =>
       askFunction(async () =>
