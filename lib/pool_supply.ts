@@ -379,6 +379,7 @@ export class Supply {
   /** Those in use are closed when they come back. */
   drain(): void {
     this.isDraining = true
+    this.addresses.discovery.close()
     this.retryTimer?.cancel()
     this.upkeepTimer?.cancel()
     for (const member of this.members) this.letGo(member)
