@@ -50,6 +50,7 @@
       'test/native/slab_test.cc',
       'test/native/timer_wheel_test.cc',
       'test/native/waiter_test.cc',
+      'test/native/driver_prepare_test.cc',
       'test/native/ring_test.cc',
       'test/native/conn_table_test.cc',
       'test/native/out_queue_test.cc',

@@ -3,7 +3,7 @@
 import { isIP } from 'node:net'
 import { invalidArgument, NetError, type Op } from './errors.js'
 import type { LookupFn, Resolver } from './names.js'
-import type { DialOptions, LeakDetection, ListenOptions, Overflow } from './net.js'
+import type { ConnOptions, DialOptions, LeakDetection, ListenOptions, Overflow } from './net.js'
 
 /** sun_path less its terminating zero: 107 bytes on Linux, 103 on macOS (unix(7)). */
 const UnixPathBytesMax = process.platform === 'darwin' ? 103 : 107
@@ -33,21 +33,25 @@ export type Place =
   | { kind: 'path'; path: string }
   | { kind: 'fd'; fd: number }
 
-const connKeys = [
+/** What a connection can be told, but for idleTimeoutMs: a pool takes these, and has an idle timeout of its own. */
+export const connKeys = [
   'noDelay',
   'highWaterMark',
   'lowWaterMark',
   'maxBufferedBytes',
   'overflow',
-  'idleTimeoutMs',
   'lingerMs',
+] as const satisfies readonly Exclude<keyof ConnOptions, 'idleTimeoutMs'>[]
+const openKeys = [
+  ...connKeys,
+  'idleTimeoutMs',
   'signal',
   'host',
   'port',
   'path',
 ] as const satisfies readonly (keyof ListenOptions & keyof DialOptions)[]
 const listenKeys: readonly string[] = [
-  ...connKeys,
+  ...openKeys,
   'fd',
   'backlog',
   'ipv6Only',
@@ -56,7 +60,7 @@ const listenKeys: readonly string[] = [
   'onError',
 ] satisfies readonly (keyof ListenOptions)[]
 const dialKeys: readonly string[] = [
-  ...connKeys,
+  ...openKeys,
   'localAddress',
   'localPort',
   'family',

@@ -394,6 +394,7 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
   private callClose(): void {
     const { reason } = this
     this.rare?.closed?.resolve(reason)
+    this.owner.keeper?.ended(reason)
     if (this.has(Mark.Opened)) this.observe(this.owner.handlers?.close?.(this, reason))
   }
 

@@ -34,8 +34,18 @@ export const Mark = {
   /** write() has returned false and `drain` has not come yet. */
   AboveHighWater: 8,
   Unref: 16,
+  /** Nobody uses it for now: its keeper is told of whatever comes. */
+  AtRest: 32,
 } as const
 export type ValueOf<T> = T[keyof T]
+
+/** What keeps a dialed connection between its uses: a pool. It is told at once, from inside the turn. */
+export interface Keeper {
+  /** Something has come while the connection was at rest: once for each rest(). */
+  stirred(): void
+  /** The connection is over. */
+  ended(error: NetError | undefined): void
+}
 
 /** Who a connection belongs to: a listener, or one dial(). */
 export interface ConnOwner {
@@ -44,6 +54,8 @@ export interface ConnOwner {
   readonly handlers: Handlers | undefined
   readonly settings: ConnSettings
   readonly listener: Listener | undefined
+  /** See ConnCore.keep(). Here, because a dial() has one connection: those of servers pay nothing for it. */
+  keeper?: Keeper | undefined
   overflowAborts: number
   overflowDrops: number
   connConnected(conn: Conn): void
@@ -64,8 +76,6 @@ export interface Rare {
   flushed: Waiter[]
   addresses: (readonly [family: string, address: string, port: number] | undefined)[]
   closed: { promise: Promise<NetError | undefined>; resolve(error: NetError | undefined): void } | undefined
-  /** Set while the connection is at rest. */
-  stirred: (() => void) | undefined
   /** An orderly end that a paused connection still has to be told. */
   heldClose: boolean
 }
@@ -221,6 +231,11 @@ export abstract class ConnCore {
 
   // ---- at rest: between two uses of a pooled connection ------------------------------------------------------------
 
+  /** Before anything else of this section, and while the connection is open. Of a connection that dial() has made. */
+  keep(keeper: Keeper): void {
+    this.owner.keeper = keeper
+  }
+
   /** Nothing of the last use is left that the next one would meet. */
   get isQuiet(): boolean {
     const { inbox, rare } = this
@@ -237,33 +252,32 @@ export abstract class ConnCore {
   }
 
   /**
-   * Nobody uses it for now, so nothing may come: `stirred` is called, once, when bytes, the peer's FIN or an error do, and
+   * Nobody uses it for now, so nothing may come: the keeper is told, once, when bytes, the peer's FIN or an error do, and
    * the bytes are dropped. Deadlines of the last use are forgotten, and the process may end.
    */
-  rest(stirred: () => void): void {
+  rest(): void {
     const { loop, index } = this
     const row = index * abi.RowWords
     loop.doubles[row + abi.RowReadDeadline] = Number.POSITIVE_INFINITY
     loop.doubles[row + abi.RowWriteDeadline] = Number.POSITIVE_INFINITY
     loop.doubles[row + abi.RowIdleMs] = 0
-    this.rarely().stirred = stirred
+    this.mark(Mark.AtRest)
     this.setInterest(RestReadBytes)
     this.unref()
   }
 
   /** It is used again. */
   rouse(): void {
-    this.rarely().stirred = undefined
+    this.unmark(Mark.AtRest)
     this.setInterest(0)
     this.ref()
   }
 
   /** Something came; true if it was at rest. */
   protected stir(): boolean {
-    const stirred = this.rare?.stirred
-    if (stirred === undefined) return false
-    this.rarely().stirred = undefined
-    stirred()
+    if (!this.has(Mark.AtRest)) return false
+    this.unmark(Mark.AtRest)
+    this.owner.keeper?.stirred()
     return true
   }
 
@@ -305,7 +319,7 @@ export abstract class ConnCore {
   }
 
   protected rarely(): Rare {
-    this.rare ??= { drained: [], flushed: [], addresses: [], closed: undefined, stirred: undefined, heldClose: false }
+    this.rare ??= { drained: [], flushed: [], addresses: [], closed: undefined, heldClose: false }
     return this.rare
   }
 }

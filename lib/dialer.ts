@@ -6,14 +6,14 @@ import { isIP } from 'node:net'
 import * as abi from './abi.js'
 import { type ConnSettings, type DialPlan, joinHostPort, planDial, printablePath } from './addr.js'
 import { StreamConn } from './conn.js'
-import type { ConnOwner } from './conn_core.js'
+import type { ConnOwner, Keeper } from './conn_core.js'
 import { dialError, timeoutError } from './dial_error.js'
 import { DialRace, type Family, type Outcome } from './dial_race.js'
 import { type ErrorPlace, NetError, systemError } from './errors.js'
-import { describeResolution, graverCode, literalFamily, readHost } from './host_name.js'
+import { describeResolution, graverCode, literalFamily, literalsOf, readHost } from './host_name.js'
 import { checkServe } from './listener.js'
 import { type Loop, loop } from './loop.js'
-import type { NameAddress, Resolver } from './names.js'
+import type { Resolver } from './names.js'
 import type { Conn, DialOptions, Handlers } from './net.js'
 import { defaultResolver, resolverOfLookup } from './resolver.js'
 
@@ -54,6 +54,7 @@ export async function dial(options: DialOptions, handlers?: Handlers): Promise<C
 class Dialing implements ConnOwner {
   readonly settings: ConnSettings
   readonly listener = undefined
+  keeper: Keeper | undefined = undefined
   overflowAborts = 0
   overflowDrops = 0
   private readonly race: DialRace<Target, Conn, NetError>
@@ -137,11 +138,7 @@ class Dialing implements ConnOwner {
     const names = resolver ?? this.ownResolver ?? defaultResolver()
     for (const family of familiesOf(this.plan)) {
       this.resolveFamily(names, host, family, lookups.signal).then(
-        (addresses) =>
-          this.race.answer(
-            family,
-            addresses.map((address) => this.targetAt(address)),
-          ),
+        (targets) => this.race.answer(family, targets),
         (error: unknown) => {
           this.nameErrors.push(error)
           this.race.answer(family, [])
@@ -150,18 +147,10 @@ class Dialing implements ConnOwner {
     }
   }
 
-  private async resolveFamily(
-    names: Resolver,
-    host: string,
-    family: Family,
-    signal: AbortSignal,
-  ): Promise<readonly NameAddress[]> {
+  private async resolveFamily(names: Resolver, host: string, family: Family, signal: AbortSignal): Promise<Target[]> {
+    const { port } = this.plan.place as { port: number }
     const { addresses } = await names.resolve(host, { family, signal })
-    return addresses
-  }
-
-  private targetAt({ address }: NameAddress): Target {
-    return { kind: abi.NameIp, name: address, port: (this.plan.place as { port: number }).port }
+    return literalsOf(addresses).map((name) => ({ kind: abi.NameIp, name, port }))
   }
 
   // ---- trying ------------------------------------------------------------------------------------------------------

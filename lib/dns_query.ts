@@ -66,17 +66,22 @@ export class LookupSource implements AddressSource {
 
   async ask(name: string): Promise<readonly FoundAddress[]> {
     const { signal } = this.controller
-    const found: unknown = await this.lookup(name, { signal })
-    if (!Array.isArray(found)) throw invalidArgument('resolve', 'lookup must give an array of addresses', found)
-    for (const { address, family, ttl } of found as Record<string, unknown>[]) {
-      const valid = typeof address === 'string' && literalFamily(address) === family
-      if (valid && (ttl === undefined || (typeof ttl === 'number' && ttl >= 0))) continue
-      throw invalidArgument('resolve', 'lookup must give IP addresses with their family, and a ttl in seconds', address)
-    }
-    return found as FoundAddress[]
+    return checkFound(await this.lookup(name, { signal }))
   }
 
   cancel(): void {
     this.controller.abort()
   }
+}
+
+/** What a look-up of the caller's has given, which may be anything. */
+export function checkFound(found: unknown): readonly FoundAddress[] {
+  if (!Array.isArray(found)) throw invalidArgument('resolve', 'lookup must give an array of addresses', found)
+  for (const each of found as unknown[]) {
+    const { address, family, ttl } = Object(each) as Record<string, unknown>
+    const valid = typeof address === 'string' && literalFamily(address) === family
+    if (valid && (ttl === undefined || (typeof ttl === 'number' && ttl >= 0))) continue
+    throw invalidArgument('resolve', 'lookup must give IP addresses with their family, and a ttl in seconds', address)
+  }
+  return found as FoundAddress[]
 }

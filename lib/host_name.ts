@@ -10,10 +10,7 @@ const NameCharactersMax = 253
 const LabelCharactersMax = 63
 
 /** RFC 6761, 6.3: always this machine, whatever a server or a file says. */
-export const loopback: readonly NameAddress[] = [
-  { address: '::1', family: 6 },
-  { address: '127.0.0.1', family: 4 },
-]
+export const loopback: readonly NameAddress[] = [nameAddress('::1', 6), nameAddress('127.0.0.1', 4)]
 
 /** Top-level names that must not be asked for: RFC 6761, 6.4 and RFC 7686, 2. */
 const neverAsked = ['invalid', 'onion']
@@ -31,11 +28,25 @@ export function readHost(host: unknown, op: Op = 'resolve'): Host {
     throw invalidArgument(op, 'host must be a non-empty string', host)
   }
   const family = literalFamily(host)
-  if (family !== 0) return { kind: 'addresses', addresses: [{ address: host, family }] }
+  if (family !== 0) return { kind: 'addresses', addresses: [nameAddress(host, family)] }
   const name = asciiName(host, op)
   const top = name.slice(name.lastIndexOf('.') + 1)
   if (top === 'localhost') return { kind: 'addresses', addresses: loopback }
   return neverAsked.includes(top) ? { kind: 'nowhere' } : { kind: 'name', name }
+}
+
+/** Everybody who asks is given the same object: one that could be changed would be changed for all. */
+export function nameAddress(address: string, family: 4 | 6): NameAddress {
+  return Object.freeze({ address, family })
+}
+
+/** What a resolver has given, which may be one of the caller's: anything. Throws, before it is used. */
+export function literalsOf(addresses: Iterable<NameAddress>): string[] {
+  return [...addresses].map((each) => {
+    const address: unknown = Object(each).address
+    if (typeof address === 'string' && literalFamily(address) !== 0) return address
+    throw invalidArgument('resolve', 'resolver must give IP addresses', address)
+  })
 }
 
 /** 4 or 6 for an IP literal, with a zone or without; 0 for everything else. */

@@ -5,7 +5,7 @@
 // local file takes microseconds, and is made once in five seconds at most; the file is read only when it has changed.
 
 import { readFileSync, statSync } from 'node:fs'
-import { literalFamily } from './host_name.js'
+import { literalFamily, nameAddress } from './host_name.js'
 import type { NameAddress } from './names.js'
 
 /** Between two looks whether the file has changed, milliseconds. */
@@ -56,7 +56,7 @@ export function parseHosts(text: string): Map<string, NameAddress[]> {
     for (const alias of aliases) {
       const name = alias.toLowerCase().replace(/\.$/, '')
       const known = names.get(name) ?? []
-      if (!known.some((each) => each.address === address)) known.push({ address, family })
+      if (!known.some((each) => each.address === address)) known.push(nameAddress(address, family))
       names.set(name, known)
     }
   }

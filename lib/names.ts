@@ -17,8 +17,8 @@ export interface FoundAddress extends NameAddress {
  * Looks a name up in place of DNS: service discovery, another protocol, a table in a test. Its answers are cached and
  * shared as those of DNS are. Rejecting, or an empty list, means that the name has no address; a `code` of ENOTFOUND or
  * ENODATA on the error is remembered for `negativeTtlMs`, any other for a second.
- * `signal` aborts when nobody wants the answer any more: the resolver was closed, or the dial() that it was given to is
- * decided.
+ * `signal` aborts when nobody wants the answer any more: the resolver was closed, the dial() that it was given to is
+ * decided, or the pool drained. A pool does not wait for longer than 30 seconds.
  */
 export type LookupFn = (host: string, options: { signal?: AbortSignal }) => Promise<readonly FoundAddress[]>
 

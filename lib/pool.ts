@@ -4,7 +4,7 @@
 import { AsyncResource } from 'node:async_hooks'
 import { joinHostPort, printablePath } from './addr.js'
 import { dial } from './dialer.js'
-import { NetError } from './errors.js'
+import { invalidArgument, NetError } from './errors.js'
 import type { Conn } from './net.js'
 import type { AcquireOptions, Lease, Pool, PoolOptions, PoolSnapshot, PoolStats } from './pool_api.js'
 import { systemClock } from './pool_clock.js'
@@ -73,10 +73,13 @@ export class ConnPool implements Pool, Lender {
     this.waiters = new WaiterQueue(parts.clock)
     this.warming = new WaiterQueue(parts.clock)
     this.holders = new HolderWatch(plan.leakDetectionMs)
-    const { waiters } = this
+    const { waiters, warming } = this
     const demand = {
       get size() {
         return waiters.size
+      },
+      get isAwaited() {
+        return waiters.size + warming.size > 0
       },
       serve: (member: Member) => waiters.serve(member),
       failAll: () => {
@@ -106,7 +109,10 @@ export class ConnPool implements Pool, Lender {
 
   private async acquireWith(options: AcquireOptions, taker: Taker | undefined): Promise<Lease> {
     const { signal, timeoutMs } = planAcquire(options, this.plan.acquireTimeoutMs)
-    signal?.throwIfAborted()
+    if (signal?.aborted) {
+      this.tally.aborts++
+      throw signal.reason
+    }
     return this.lendAtOnce(taker) ?? this.wait(signal, timeoutMs, taker)
   }
 
@@ -172,6 +178,7 @@ export class ConnPool implements Pool, Lender {
   }
 
   async use<T>(fn: (conn: Conn, lease: Lease) => Promise<T> | T, options?: AcquireOptions): Promise<T> {
+    if (typeof fn !== 'function') throw invalidArgument('acquire', 'use() takes a function', fn)
     const lease = (await this.acquire(options)) as PoolLease
     let result: T
     try {
@@ -191,7 +198,7 @@ export class ConnPool implements Pool, Lender {
     const timeoutMs = this.plan.acquireTimeoutMs
     const timeoutError = () => this.timeoutError(timeoutMs)
     const nothing = (): void => {}
-    return this.warming.wait({
+    const promise = this.warming.wait({
       signal: undefined,
       timeoutMs,
       timeoutError,
@@ -199,6 +206,8 @@ export class ConnPool implements Pool, Lender {
       onAbort: nothing,
       accept: nothing,
     })
+    this.supply.pump()
+    return promise
   }
 
   private get isWarm(): boolean {
@@ -240,8 +249,6 @@ export class ConnPool implements Pool, Lender {
   stats(): PoolStats {
     const { counts, members, addresses, checker, tally } = this.supply
     const { idle, busy, dialing, validating, closing } = counts
-    let breakerOpenings = 0
-    for (const { breaker } of addresses.all.values()) breakerOpenings += breaker.openings
     return {
       total: members.size,
       idle,
@@ -256,7 +263,7 @@ export class ConnPool implements Pool, Lender {
       validationFailures: checker.failures,
       lookups: addresses.discovery.lookups,
       lookupFailures: addresses.discovery.failures,
-      breakerOpenings,
+      breakerOpenings: addresses.breakerOpenings,
       leakSuspects: this.holders.suspects,
     }
   }

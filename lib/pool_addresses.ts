@@ -12,6 +12,8 @@ export class AddressBook {
   /** Those that have not. */
   active: readonly PoolAddress[] = []
   readonly discovery: Discovery
+  /** Of breakers of addresses that are forgotten. */
+  private pastOpenings = 0
 
   constructor(
     private readonly plan: PoolPlan,
@@ -32,9 +34,27 @@ export class AddressBook {
     return failing?.breaker.lastError ?? this.discovery.lastError
   }
 
+  /** Until the next address may be dialed that may not now; Infinity if there is none. */
+  get shortestPauseMs(): number {
+    let shortest = Number.POSITIVE_INFINITY
+    for (const { breaker, memberCount } of this.active) {
+      const { pauseMs } = breaker
+      if (pauseMs > 0 && memberCount < this.plan.maxPerAddress) shortest = Math.min(shortest, pauseMs)
+    }
+    return shortest
+  }
+
+  /** Of all breakers that there have been. */
+  get breakerOpenings(): number {
+    let openings = this.pastOpenings
+    for (const { breaker } of this.all.values()) openings += breaker.openings
+    return openings
+  }
+
   /** A connection is gone: perhaps the last one of an address that has left. */
   forgetIfEmpty(address: PoolAddress): void {
-    if (address.leaving && address.memberCount === 0) this.all.delete(address.name)
+    if (!address.leaving || address.memberCount > 0) return
+    if (this.all.delete(address.name)) this.pastOpenings += address.breaker.openings
   }
 
   private place(): void {

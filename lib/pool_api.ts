@@ -15,7 +15,7 @@ export interface BalanceCandidate {
   readonly dialingCount: number
 }
 
-/** Chooses one of at least two candidates, all of which may be used. Must not keep the array, and must not throw. */
+/** Chooses one of at least two candidates, all of which may be used. Must not keep the array, call the pool, or throw. */
 export type BalanceFn = (candidates: readonly BalanceCandidate[]) => BalanceCandidate
 
 /**

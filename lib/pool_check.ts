@@ -19,7 +19,6 @@ export class Checker {
     private readonly clock: Clock,
     private readonly turn: PoolParts['turn'],
     private readonly context: AsyncResource,
-    private readonly rest: (member: Member) => void,
   ) {}
 
   /** It may not be lent as it is. */
@@ -65,7 +64,7 @@ export class Checker {
     const works = (await answer) === true && conn.isQuiet
     if (!works) this.failures++
     member.checkedAt = this.clock.now()
-    if (works && member.state === 'validating') this.rest(member)
+    if (works && member.state === 'validating') conn.rest()
     return works
   }
 

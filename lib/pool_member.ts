@@ -11,6 +11,7 @@
 // connection is there until it is over.
 
 import type { StreamConn } from './conn.js'
+import { NetError } from './errors.js'
 import type { BalanceCandidate } from './pool_api.js'
 import type { Breaker } from './pool_breaker.js'
 
@@ -62,6 +63,13 @@ export class PoolAddress implements BalanceCandidate {
   }
 }
 
+/** A server that accepts and ends connections at once is of no more use than one that refuses them. */
+export function hastyEnd({ name, place }: PoolAddress): NetError {
+  const network = 'path' in place ? 'unix' : 'tcp'
+  const reason = 'the connection ended as soon as it was open'
+  return new NetError('ERR_CONN_CLOSED', { op: 'dial', network, remote: name }, reason)
+}
+
 export class Member {
   state: MemberState = 'dialing'
   /** From `dialing` on. */
@@ -73,6 +81,8 @@ export class Member {
   usedAt: number
   checkedAt: number
   expiresAt = Number.POSITIVE_INFINITY
+  /** Nobody has had it yet. */
+  isUntried = true
   /** The dial takes so long that it counts for nothing: another may be begun. */
   isSlow = false
   /** The connection has ended, though somebody still holds it. */
@@ -80,7 +90,6 @@ export class Member {
   /** Who took it: set while it is busy, if leaks are looked for. */
   taker: Taker | undefined
   isReported = false
-  onStirred: (() => void) | undefined
 
   constructor(
     readonly address: PoolAddress,

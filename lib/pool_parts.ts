@@ -19,6 +19,8 @@ export interface PoolParts {
 /** Those who wait. */
 export interface Demand {
   readonly size: number
+  /** Somebody waits, for a connection or for warmUp(): that keeps the process alive. */
+  readonly isAwaited: boolean
   serve(member: Member): boolean
   /** Something has changed. */
   look(): void

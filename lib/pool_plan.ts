@@ -7,6 +7,7 @@ import {
   checkHost,
   checkInteger,
   checkKeys,
+  connKeys,
   connSettings,
   flag,
   integer,
@@ -15,8 +16,9 @@ import {
 } from './addr.js'
 import { balanceNames } from './balancer.js'
 import { invalidArgument } from './errors.js'
+import { literalFamily, readHost } from './host_name.js'
 import type { LookupFn, Resolver } from './names.js'
-import type { ConnOptions, DialOptions } from './net.js'
+import type { DialOptions } from './net.js'
 import type { AcquireOptions, Balance, PoolOptions } from './pool_api.js'
 
 const ConnsMax = 1_000_000
@@ -57,15 +59,6 @@ export interface PoolPlan {
   dial: Omit<DialOptions, 'host' | 'port' | 'path'>
 }
 
-const connKeys = [
-  'noDelay',
-  'highWaterMark',
-  'lowWaterMark',
-  'maxBufferedBytes',
-  'overflow',
-  'lingerMs',
-] as const satisfies readonly (keyof ConnOptions)[]
-
 const poolKeys: readonly string[] = [
   ...connKeys,
   'host',
@@ -105,7 +98,7 @@ export function planPool(given: PoolOptions): PoolPlan {
   const leakDetectionMs = milliseconds('leakDetectionMs', 0)
   if (leakDetectionMs > 0) checkInteger('pool', 'leakDetectionMs', leakDetectionMs, LeakDetectionMsMin, TimeoutMsMax)
   return {
-    upstreams: upstreamsOf(options),
+    upstreams: checkNames(upstreamsOf(options), options.resolver),
     maxTotal,
     maxPerAddress: integer('pool', options, 'maxPerAddress', maxTotal, 1, ConnsMax),
     minIdle: integer('pool', options, 'minIdle', 0, 0, maxTotal),
@@ -140,14 +133,20 @@ function upstreamsOf(options: Bag): PlannedUpstream[] {
   return upstreams.map((upstream: unknown) => upstreamOf(checkKeys('pool', upstream, ['host', 'port', 'path'])))
 }
 
+/** Those of a resolver of the caller's may be of other forms. */
+function checkNames(upstreams: PlannedUpstream[], resolver: unknown): PlannedUpstream[] {
+  if (resolver !== undefined) return upstreams
+  for (const upstream of upstreams) if (upstream.kind === 'name') readHost(upstream.host, 'pool')
+  return upstreams
+}
+
 function upstreamOf(options: Bag): PlannedUpstream {
   const { host: given, port, path } = options
   const where = place('pool', { host: given, port, path }, 1)
   if (where.kind === 'path') return where
   if (where.kind === 'fd') throw invalidArgument('pool', 'a pool has no fd', where.fd)
   const host = where.host ?? 'localhost'
-  const isAddress = isIP(host.split('%')[0] as string) !== 0
-  return { kind: isAddress ? 'address' : 'name', host, port: where.port }
+  return { kind: literalFamily(host) !== 0 ? 'address' : 'name', host, port: where.port }
 }
 
 function lookups(options: Bag): { resolver: Resolver | undefined; lookup: LookupFn | undefined } {

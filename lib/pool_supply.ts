@@ -10,7 +10,7 @@ import type { StreamConn } from './conn.js'
 import { AddressBook } from './pool_addresses.js'
 import { Checker } from './pool_check.js'
 import type { Timer } from './pool_clock.js'
-import { Member, noMembers, type PoolAddress } from './pool_member.js'
+import { hastyEnd, Member, noMembers, type PoolAddress } from './pool_member.js'
 import type { Demand, PoolParts } from './pool_parts.js'
 import { type PoolPlan, upkeepPeriod } from './pool_plan.js'
 import { dialFirst, inNeed } from './pool_spread.js'
@@ -61,7 +61,7 @@ export class Supply {
     this.choose = balancer(plan.balance, clock.random, () => {
       this.tally.balanceFailures++
     })
-    this.checker = new Checker(plan, clock, turn, context, (member) => this.rest(member))
+    this.checker = new Checker(plan, clock, turn, context)
     this.addresses = new AddressBook(
       plan,
       clock,
@@ -92,6 +92,7 @@ export class Supply {
 
   lend(member: Member): void {
     if (member.state !== 'dialing') member.conn?.rouse()
+    member.isUntried = false
     member.moveTo('busy', this.parts.clock.now())
   }
 
@@ -127,9 +128,10 @@ export class Supply {
     return inNeed(address, this.addresses.active, balance, maxPerAddress) !== undefined
   }
 
-  giveUp(member: Member, error: Error | undefined): void {
+  /** `error`: what a caller has caught, so it may be anything. */
+  giveUp(member: Member, error: unknown): void {
     member.usedAt = this.parts.clock.now()
-    if (error !== undefined) this.blame(member, error)
+    if (error != null) this.blame(member, error instanceof Error ? error : new Error(String(error)))
     this.tally.discarded++
     member.conn?.abort()
     this.close(member)
@@ -139,12 +141,7 @@ export class Supply {
     member.moveTo('idle', now)
     member.taker = undefined
     member.address.idle.push(member)
-    this.rest(member)
-  }
-
-  private rest(member: Member): void {
-    member.onStirred ??= () => this.stirred(member)
-    member.conn?.rest(member.onStirred)
+    member.conn?.rest()
   }
 
   /** Takes an idle connection off its list, of the address whose turn it is. */
@@ -174,10 +171,12 @@ export class Supply {
     try {
       this.addresses.discovery.refresh()
       this.serveIdle()
+      // Looked at before: a pause that ends meanwhile, too late for the dials, would have no timer either.
+      const pauseMs = this.addresses.shortestPauseMs
       this.dialNeeded()
       if (this.isHopeless()) this.demand.failAll()
       else this.demand.look()
-      this.armRetry()
+      this.armRetry(pauseMs)
     } finally {
       this.isPumping = false
     }
@@ -227,16 +226,11 @@ export class Supply {
   }
 
   /** Comes back when a pause is over that a needed dial waits for. */
-  private armRetry(): void {
+  private armRetry(pauseMs: number): void {
     this.retryTimer?.cancel()
     this.retryTimer = undefined
-    if (this.missing() <= 0) return
-    let pauseMs = Number.POSITIVE_INFINITY
-    for (const address of this.addresses.active) {
-      if (address.breaker.pauseMs > 0 && this.hasRoom(address)) pauseMs = Math.min(pauseMs, address.breaker.pauseMs)
-    }
-    if (pauseMs === Number.POSITIVE_INFINITY) return
-    this.retryTimer = this.parts.clock.after(Math.ceil(pauseMs), this.demand.size === 0, () => this.pump())
+    if (this.missing() <= 0 || pauseMs === Number.POSITIVE_INFINITY) return
+    this.retryTimer = this.parts.clock.after(Math.ceil(pauseMs), !this.demand.isAwaited, () => this.pump())
   }
 
   // ---- dialing -----------------------------------------------------------------------------------------------------
@@ -279,6 +273,11 @@ export class Supply {
   private dialed(member: Member, conn: StreamConn): void {
     const { clock } = this.parts
     const { address } = member
+    // In the turn in which it was opened.
+    if (conn.state === 'closed') {
+      this.dialFailed(member, hastyEnd(address), false)
+      return
+    }
     const now = clock.now()
     member.conn = conn
     member.usedAt = now
@@ -287,7 +286,7 @@ export class Supply {
       member.expiresAt = now + this.plan.maxLifetimeMs * (1 - clock.random() * LifetimeJitter)
     }
     address.breaker.connected(member.era)
-    void conn.closed.then((error) => this.ended(member, error))
+    conn.keep({ stirred: () => this.stirred(member), ended: (error) => this.ended(member, error) })
     if (this.isDraining || address.leaving) this.close(member)
     else this.offer(member)
   }
@@ -331,6 +330,9 @@ export class Supply {
   private stirred(member: Member): void {
     if (member.state === 'idle') dropFrom(member.address.idle, member)
     this.tally.stirred++
+    // Otherwise minIdle would have it dialed again at once, and again. Untried, it has `usedAt` from when it was opened.
+    const isHasty = member.isUntried && this.parts.clock.now() - member.usedAt < this.plan.backoffMs
+    if (isHasty) this.blame(member, hastyEnd(member.address))
     // Bytes that nobody has asked for: the peer speaks another protocol, or answers somebody's last question late.
     if (member.conn?.state === 'open') member.conn.abort()
     this.close(member)
@@ -377,6 +379,7 @@ export class Supply {
   /** Those in use are closed when they come back. */
   drain(): void {
     this.isDraining = true
+    this.addresses.discovery.close()
     this.retryTimer?.cancel()
     this.upkeepTimer?.cancel()
     for (const member of this.members) this.letGo(member)

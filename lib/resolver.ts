@@ -8,7 +8,7 @@ import { LRUCache } from 'lru-cache'
 import { type Bag, checkInteger, checkKeys, checkSignal, integer, TimeoutMsMax } from './addr.js'
 import { type AddressSource, DnsSource, LookupSource, type QuestionFamily } from './dns_query.js'
 import { invalidArgument } from './errors.js'
-import { graverCode, isNegative, readHost, resolutionError } from './host_name.js'
+import { graverCode, isNegative, nameAddress, readHost, resolutionError } from './host_name.js'
 import { HostsFile } from './hosts_file.js'
 import type {
   FoundAddress,
@@ -364,7 +364,7 @@ export class CachingResolver implements Resolver {
 
 /** IPv6 first; otherwise in the order of the answer, with which many servers spread the load. */
 function withoutDoubles(found: readonly FoundAddress[]): NameAddress[] {
-  const seen = new Map(found.map(({ address, family }) => [address, { address, family }]))
+  const seen = new Map(found.map(({ address, family }) => [address, nameAddress(address, family)]))
   return [...seen.values()].sort((one, other) => other.family - one.family)
 }
 

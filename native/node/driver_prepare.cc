@@ -28,6 +28,8 @@
 // kTurnsPerIteration ends them as well; and each iteration looks at our poller, however busy libuv is.
 //
 // All of this is public in libuv, but not promised: suits_prepare_driver() asks for a version whose source says so.
+#include "node/driver_prepare.h"
+
 #include <algorithm>
 #include <cstdint>
 
@@ -41,9 +43,6 @@ namespace {
 constexpr int kTurnsPerIteration = 64;
 // How long what only an iteration serves may wait for one. Busy connections have many turns in that time.
 constexpr int kSettleMs = 2;
-// libuv 1.46 is Node 20's.
-constexpr unsigned kUvMajor = 1;
-constexpr unsigned kUvMinorMin = 46;
 
 static_assert(UV_VERSION_MAJOR == kUvMajor);
 
@@ -192,10 +191,7 @@ PrepareDriver::Activity PrepareDriver::activity() const noexcept {
 
 }  // namespace
 
-bool suits_prepare_driver(const UvApi& uv) noexcept {
-  const unsigned version = uv.version();
-  return version >> 16 == kUvMajor && (version >> 8 & 0xFF) >= kUvMinorMin;
-}
+bool suits_prepare_driver(const UvApi& uv) noexcept { return is_known_uv(uv.version()); }
 
 std::unique_ptr<Driver> make_prepare_driver(const UvApi& uv) { return std::make_unique<PrepareDriver>(uv); }
 

@@ -213,12 +213,21 @@ test('a resolver of the caller\u2019s may answer anything, and dial() has an end
     ],
     [async () => undefined, 'ENOTFOUND'],
     [async () => ({ addresses: [] }), 'ENODATA'],
-    [async () => ({ addresses: [{ address: 'nonsense', family: 4 }] }), 'EINVAL'],
+    [async () => ({ addresses: [{ address: 'nonsense', family: 4 }] }), 'ERR_INVALID_ARG'],
   ]
   for (const [resolve, code] of answers) {
     const resolver = { resolve } as never
     expect(await rejection(dial({ host: 'a name: mine', port: 1, resolver }))).toMatchObject({ code, op: 'dial' })
   }
+})
+
+const junk: unknown[] = [5, {}, { addresses: 7 }, { addresses: [null] }, { addresses: [{ address: 5, family: 4 }] }]
+junk.push({ addresses: [{ address: 'here', family: 4 }] })
+
+test.each(junk)('a resolver that gives %j fails the dial', async (found) => {
+  const resolver = { resolve: async () => found } as never
+  const error = await within('it fails', rejection(dial({ host: 'x.test', port: 1, resolver })))
+  expect(error).toMatchObject({ name: 'NetError', op: 'dial' })
 })
 
 describe('giving up', () => {

@@ -227,7 +227,7 @@ describe('who waits', () => {
     await until('the dial has ended', () => pool.stats().idle === 1)
     expect(await use(pool)).toBe(1)
     expect(await rejection(pool.acquire({ signal: controller.signal }))).toBe(reason)
-    expect(pool.stats()).toMatchObject({ aborts: 1, dials: 1, busy: 0 })
+    expect(pool.stats()).toMatchObject({ aborts: 2, dials: 1, busy: 0 })
   })
 
   test('are so many at most', async () => {

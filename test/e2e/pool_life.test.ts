@@ -163,6 +163,26 @@ test('a connection does not live in the async context of the request that it was
   expect(await within('it is validated', seen.promise)).toBeUndefined()
 })
 
+test('a pooled connection has no room for what only few connections need', async () => {
+  const pool = pooled(await PoolServer.start(), {})
+  await use(pool)
+  await use(pool)
+  const lease = await take(pool)
+  expect(Reflect.get(lease.conn, 'rare')).toBeUndefined()
+  lease.release()
+  expect(pool.stats()).toMatchObject({ idle: 1, dials: 1 })
+})
+
+test('who waits for warmUp() keeps the process alive, also between two dials', async () => {
+  const { code, stdout } = await run(`import { createPool } from 'edgewire'
+    const gone = await listen({ host: '127.0.0.1', port: 0 }, { data() {} })
+    const { port } = gone
+    await gone.close()
+    const pool = createPool({ host: '127.0.0.1', port, minIdle: 1, breakerFailures: 3, acquireTimeoutMs: 0 })
+    await pool.warmUp().catch((error) => print(error.code))`)
+  expect({ code, stdout }).toEqual({ code: 0, stdout: 'ERR_POOL_UPSTREAM\n' })
+})
+
 test('idle connections let the process end', async () => {
   const server = await PoolServer.start()
   const { code, stdout, stderr } = await run(`import { createPool } from 'edgewire'

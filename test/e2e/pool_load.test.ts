@@ -52,7 +52,8 @@ test(`${USES} uses, ${CONCURRENCY} at a time, in every way: each connection has 
   expect(stats.total).toBe(stats.idle)
   await until('the server has as many', () => server.sockets.size === stats.idle)
   expect(server.accepted).toBe(stats.dials)
-  expect(used.size).toBe(stats.dials)
+  // Those that came when nobody waited any more.
+  expect(stats.dials - used.size).toBeLessThanOrEqual(stats.idle)
 })
 
 test('addresses change under load, and no use fails', { timeout: LOAD_MS }, async () => {

@@ -14,6 +14,8 @@ describe('what is not an option', () => {
     ['upstreams and port', { port: 1, upstreams: [place] }],
     ['no upstream', { upstreams: [] }],
     ['a wrong upstream', { upstreams: [{ host: '127.0.0.1', port: 0 }] }],
+    ['what is neither an address nor a name', { host: '127.0.0.1%eth0', port: 1 }],
+    ['a name that DNS does not take', { upstreams: [{ host: 'two words', port: 1 }] }],
     ['maxTotal 0', { ...place, maxTotal: 0 }],
     ['minIdle above maxTotal', { ...place, maxTotal: 2, minIdle: 3 }],
     ['a fraction', { ...place, acquireTimeoutMs: 0.5 }],
@@ -38,6 +40,7 @@ describe('what is not an option', () => {
       expect(await rejection(pool.acquire(options as never))).toMatchObject({ code: 'ERR_INVALID_ARG', op: 'acquire' })
     }
     expect(await rejection(pool.drain({ timeoutMs: -1 }))).toMatchObject({ code: 'ERR_INVALID_ARG', op: 'pool' })
+    expect(await rejection(pool.use('fn' as never))).toMatchObject({ code: 'ERR_INVALID_ARG', value: 'fn' })
     expect(pool.stats()).toMatchObject({ waiting: 0, dials: 0 })
     await pool.drain()
   })

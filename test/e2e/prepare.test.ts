@@ -220,6 +220,31 @@ describe.runIf(isPossible)('prepare beside others of its kind', () => {
     expect(end, end.stderr).toMatchObject({ code: 0, stdout: `${refusal.repeat(3)}10\n`, stderr: '' })
   })
 
+  test('a libuv that it does not know is refused by the first call, and the thread may try again', async () => {
+    // The core's tests say which versions those are (test/native/driver_prepare_test.cc); this is the addon's answer.
+    const end = await run(
+      `
+      const { binding } = await import(new URL('./binding.js', import.meta.resolve('edgewire')).href)
+      const { errno } = (await import('node:os')).constants
+      const native = binding()
+      const { open } = native
+      native.open = () => -errno.ENOTSUP
+      for (const call of [() => listen({ port: 0 }, { data() {} }), () => dial({ port: 1 })]) {
+        const error = await call().catch((error) => error)
+        print([error.name, error.code, error.op, error.message])
+      }
+      native.open = open
+      const listener = await listen({ host: '127.0.0.1', port: 0 }, { data() {} })
+      print(stats().driver)
+      await listener.close()
+    `,
+      PREPARE,
+    )
+    const message = `configure: EDGEWIRE_DRIVER=prepare needs libuv 1.46 or a later 1.x, this is ${process.versions.uv}`
+    const refusal = `${JSON.stringify(['NetError', 'ERR_UNSUPPORTED_PLATFORM', 'configure', message])}\n`
+    expect(end, end.stderr).toMatchObject({ code: 0, stdout: `${refusal.repeat(2)}prepare\n`, stderr: '' })
+  })
+
   test('where the loop is run by others, as in Electron, the name is refused', async () => {
     const end = await run(
       `

@@ -278,6 +278,11 @@ describe('without a query', () => {
     expect(() => resolver.clear(host === undefined ? '' : (host as string))).toThrow(NetError)
   })
 
+  test('an address that has been given cannot be changed for the others', async () => {
+    const { addresses } = await resolver.resolve('localhost')
+    expect(() => Object.assign(addresses[0] as object, { address: '127.0.0.9' })).toThrow(TypeError)
+  })
+
   test('nothing was asked', () => expect(resolver.stats()).toMatchObject({ queries: 0, names: 0 }))
 })
 

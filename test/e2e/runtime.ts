@@ -4,6 +4,7 @@
 import { mkdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { onTestFinished } from 'vitest'
 
 export const isBun = 'bun' in process.versions
 export const isDeno = 'deno' in process.versions
@@ -18,14 +19,15 @@ export const looksItself = isNode && ['', 'uv_poll', 'prepare', undefined].inclu
 const folder = fileURLToPath(new URL('../../.cache/programs', import.meta.url))
 let programs = 0
 
-/** The arguments that make this runtime run `source` as an ES module in a process of its own. */
+/** The arguments that make this runtime run `source`, an ES module, in a process of its own while the test lasts. */
 export function moduleArguments(source: string): string[] {
   if (!isDeno) return ['--input-type=module', '-e', source]
   // Deno translates `-e` of child_process to CommonJS. 'edgewire' is found from inside the clone only.
   mkdirSync(folder, { recursive: true })
   const path = join(folder, `${process.pid}-${programs++}.mjs`)
   writeFileSync(path, source)
-  process.once('exit', () => rmSync(path, { force: true }))
+  // Not when this process ends, which vitest may end as it likes.
+  onTestFinished(() => rmSync(path, { force: true }))
   return [path]
 }
 

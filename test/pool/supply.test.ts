@@ -15,28 +15,33 @@ class MadeUpConn {
   isQuiet = true
   mayHaveInput = false
   state = 'open'
-  stirred: (() => void) | undefined
-  readonly closed: Promise<undefined>
-  private over!: (error: undefined) => void
+  isAtRest = false
+  keeper!: { stirred(): void; ended(error: undefined): void }
 
-  constructor() {
-    this.closed = new Promise((resolve) => {
-      this.over = resolve
-    })
+  keep(keeper: typeof this.keeper): void {
+    this.keeper = keeper
   }
 
-  rest(stirred: () => void): void {
-    this.stirred = stirred
+  rest(): void {
+    this.isAtRest = true
   }
 
   rouse(): void {
-    this.stirred = undefined
+    this.isAtRest = false
   }
 
+  /** The peer's FIN has come. */
+  stir(): void {
+    this.isAtRest = false
+    this.keeper.stirred()
+  }
+
+  /** It is over some time later, as after a command to the reactor. */
   close(): void {
+    if (this.state === 'closed') return
     this.state = 'closed'
     this.isQuiet = false
-    this.over(undefined)
+    queueMicrotask(() => this.keeper.ended(undefined))
   }
 
   abort(): void {
@@ -123,6 +128,49 @@ describe('dials', () => {
     dials[0]?.accept()
     await settled()
     expect(pool.stats()).toMatchObject({ idle: 1, busy: 0 })
+  })
+
+  test('for minIdle have their pauses where a server accepts and ends connections at once', async () => {
+    const pool = poolOf({ minIdle: 1, backoffMs: 100 })
+    const endAt = async (ms: number) => {
+      const conn = dials.at(-1)?.accept()
+      await settled()
+      clock.advance(ms)
+      conn?.stir()
+      await settled()
+    }
+    await endAt(99)
+    expect(dials.length).toBe(1)
+    clock.advance(100)
+    expect(dials.length).toBe(2)
+    await endAt(0)
+    clock.advance(199)
+    expect(dials.length).toBe(2)
+    clock.advance(1)
+    expect(dials.length).toBe(3)
+    expect(pool.snapshot().addresses[0]).toMatchObject({ failures: 2, lastError: { code: 'ERR_CONN_CLOSED' } })
+    // One that has lived for a while, or has been of use, is the server's to end.
+    await endAt(100)
+    expect(dials.length).toBe(4)
+  })
+
+  test('a connection that has been of use and ends is no failure of its address', async () => {
+    const pool = poolOf({ minIdle: 1 })
+    const conn = dials[0]?.accept()
+    await settled()
+    ;(await pool.acquire()).release()
+    conn?.stir()
+    await settled()
+    expect(dials.length).toBe(2)
+    expect(pool.snapshot().addresses[0]).toMatchObject({ failures: 0 })
+  })
+
+  test('a connection that has ended in the turn that opened it is a dial that failed', async () => {
+    const pool = poolOf({ minIdle: 1 })
+    const conn = dials[0]?.accept()
+    if (conn) conn.state = 'closed'
+    await settled()
+    expect(pool.stats()).toMatchObject({ total: 0, dialFailures: 1 })
   })
 
   test('that take long are joined by one to another address, and by none to the same', async () => {
@@ -318,6 +366,66 @@ describe('addresses', () => {
     expect(pool.stats().waiting).toBe(1)
     dials[1]?.refuse()
     await expect(waiting).rejects.toMatchObject({ code: 'ERR_POOL_UPSTREAM' })
+  })
+
+  test('a pause that ends while the pool looks is not missed', async () => {
+    for (let earlyMs = 0; earlyMs < 0.3; earlyMs += 0.01) {
+      clock = new ManualClock()
+      dials = []
+      const pool = poolOf({ backoffMs: 100, acquireTimeoutMs: 0, maxTotal: 1 })
+      void pool.acquire()
+      dials[0]?.refuse()
+      await settled()
+      // Time passes at each look at the clock.
+      clock.now = () => {
+        clock.ms += 0.01
+        return clock.ms
+      }
+      clock.ms += 100 - earlyMs
+      void pool.acquire()
+      clock.advance(2)
+      expect(dials.length, `looked at ${earlyMs} ms before the end`).toBe(2)
+    }
+  })
+
+  test('all open: warmUp() fails at once as well', async () => {
+    const pool = poolOf({ minIdle: 1, breakerFailures: 1, backoffMs: 1_000 })
+    dials[0]?.refuse()
+    await settled()
+    await expect(pool.warmUp()).rejects.toMatchObject({ code: 'ERR_POOL_UPSTREAM' })
+  })
+
+  test('what was given up for may be anything, as what is caught may be', async () => {
+    const pool = poolOf({ maxTotal: 1, acquireTimeoutMs: 50 })
+    for (const [thrown, failures] of [
+      [null, 0],
+      [undefined, 0],
+      ['a string', 1],
+    ] as const) {
+      const [lease] = await taken(pool, 1)
+      lease?.discard(thrown as never)
+      expect(pool.snapshot().addresses[0]?.failures).toBe(failures)
+      await settled()
+    }
+    const waiting = pool.acquire()
+    clock.advance(50)
+    await expect(waiting).rejects.toMatchObject({ code: 'ERR_DEADLINE_EXCEEDED', cause: new Error('a string') })
+    expect(pool.stats().waiting).toBe(0)
+  })
+
+  test('are counted, also of addresses that have left since', async () => {
+    let addresses = ['10.0.0.1']
+    const ask = async () => ({ addresses, ttlMs: 100 })
+    const pool = poolOf({ host: 'service.test', port: 80, breakerFailures: 1, minIdle: 1 }, ask)
+    await settled()
+    dials[0]?.refuse()
+    await settled()
+    expect(pool.stats().breakerOpenings).toBe(1)
+    addresses = ['10.0.0.2']
+    clock.advance(2_000)
+    await settled()
+    expect(pool.snapshot().addresses.map(({ name }) => name)).toEqual(['10.0.0.2:80'])
+    expect(pool.stats().breakerOpenings).toBe(1)
   })
 
   test('all open, but a connection is in use: who waits may still get that', async () => {

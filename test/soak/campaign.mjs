@@ -41,7 +41,8 @@ const PINGED = ['tcp handlers', 'unix handlers', 'tcp task']
 /** @typedef {'warm-up' | 'load' | 'rest'} Phase */
 
 /** @typedef {Rest & { listeners: ({ name: string } & ListenerStats)[], book: import('./server.mjs').Book }} ServerRest */
-/** @typedef {Rest & { tallies: import('./client.mjs').Tally[] }} ClientRest */
+/** @typedef {{ calls: number, leases: number, stats: import('edgewire').PoolStats }} PoolEnd after a load */
+/** @typedef {Rest & { tallies: import('./client.mjs').Tally[], pools: PoolEnd[] }} ClientRest */
 
 /**
  * @typedef {object} Outcome

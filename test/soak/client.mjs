@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { configure, dial, listen } from 'edgewire'
 import * as dialed from './dialed.mjs'
 import * as polite from './polite.mjs'
+import { openPool, pooledEcho, pooledRude } from './pooled.mjs'
 import { CLIENT_BUDGET_BYTES, PATIENCE_MS, STALL_MS } from './protocol.mjs'
 import * as rude from './rude.mjs'
 import { Session } from './session.mjs'
@@ -40,6 +41,8 @@ const kinds = [
   { name: 'dial, handlers', weight: 6, behave: dialed.dialedEvents, polite: true },
   { name: 'dial, sink', weight: 3, behave: dialed.dialedSink, polite: true },
   { name: 'dial, rude', weight: 6, behave: dialed.dialedRude },
+  { name: 'pool', weight: 12, behave: pooledEcho, polite: true },
+  { name: 'pool, rude', weight: 8, behave: pooledRude },
   { name: 'RST in the middle', weight: 6, behave: rude.resetter },
   { name: 'gone at once', weight: 4, behave: rude.hasty },
   { name: 'vanishes unread', weight: 4, behave: rude.vanisher },
@@ -66,11 +69,14 @@ let sessions = 0
 let running = false
 /** @type {Promise<void>[]} */
 let crowd = []
+/** @type {import('./pooled.mjs').Pooled[]} one for each load */
+const pools = []
 
 /** @param {{ seed: number, places: { name: string, place: Place }[], lastsMs: number }} order */
 function start({ seed, places, lastsMs }) {
   running = true
   const end = Date.now() + lastsMs
+  pools.push(openPool(places))
   const member = async () => {
     while (running) {
       const session = new Session(sessions++, seed, places)
@@ -121,7 +127,11 @@ async function warmUp() {
 configure({ slabBudgetBytes: CLIENT_BUDGET_BYTES })
 await warmUp()
 const atStart = await beginning()
-const result = async () => ({ ...(await rest()), tallies: [...tallies.values()] })
+const result = async () => ({
+  ...(await rest()),
+  tallies: [...tallies.values()],
+  pools: pools.map(({ calls, leases, stats }) => ({ calls, leases, stats })),
+})
 
 serve(
   {
@@ -131,6 +141,7 @@ serve(
     async stop() {
       running = false
       await Promise.all(crowd)
+      await pools.at(-1)?.end()
     },
     rest: result,
     end: result,

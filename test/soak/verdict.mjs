@@ -2,7 +2,7 @@
 // What must hold when everything is over.
 import { SERVER_BUDGET_BYTES } from './protocol.mjs'
 
-/** @import { Outcome } from './campaign.mjs' */
+/** @import { Outcome, PoolEnd } from './campaign.mjs' */
 /** @import { Beginning, Rest } from './worker.mjs' */
 
 /**
@@ -59,8 +59,41 @@ export function checksOf({ start, warm, end }) {
       wanted: `up to ${mib(SERVER_BUDGET_BYTES)}`,
       holds: server.stats.slabPeakBytes <= SERVER_BUDGET_BYTES,
     },
+    ...ofPools(client.pools),
     ...ofProcess('server', start.server, warm.server, server),
     ...ofProcess('client', start.client, warm.client, client),
+  ]
+}
+
+/**
+ * The pools of the warm-up and of the load together.
+ * @param {PoolEnd[]} pools
+ * @returns {Check[]}
+ */
+function ofPools(pools) {
+  const sum = (/** @type {(pool: PoolEnd) => number} */ of) => pools.reduce((all, pool) => all + of(pool), 0)
+  const outcomes = sum(({ stats }) => stats.acquired + stats.timeouts + stats.aborts + stats.refusals)
+  return [
+    equal(
+      'pooled: connections left after drain()',
+      sum(({ stats }) => stats.total),
+      0,
+    ),
+    equal(
+      'pooled: leases that arrived, by those lent',
+      sum(({ leases }) => leases),
+      sum(({ stats }) => stats.acquired),
+    ),
+    equal(
+      'pooled: leases given back',
+      sum(({ stats }) => stats.released),
+      sum(({ leases }) => leases),
+    ),
+    equal(
+      'pooled: calls of acquire(), by their outcomes',
+      outcomes + sum(({ stats }) => stats.upstreamFailures),
+      sum(({ calls }) => calls),
+    ),
   ]
 }
 
