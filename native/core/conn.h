@@ -63,6 +63,7 @@ struct Conn {
   bool announced : 1 = false;         // kClosed has been published
   bool hangup_told : 1 = false;       // kOweHangup has been raised once
   bool syn_waits : 1 = false;         // valid in kDialing: the kernel sends the SYN with our first bytes
+  bool fills_chunk : 1 = false;       // its last reads filled a chunk, and there was nothing behind it
   int16_t closed_errno = 0;           // as closed_op
   uint32_t out_chunk_bytes = 0;       // those of out_bytes that lie in the pool's chunks
   uint32_t listener = kNoIndex;       // kNoIndex: dialed; in kFree: ConnTable's link to the next free one

@@ -59,6 +59,7 @@ void Reactor::read_conn(uint32_t index, uint32_t* round_bytes) noexcept {
     }
     uint32_t bytes = 0;
     ReadStep step = read_once(index, &bytes);
+    if (bytes == 0 && conn_bytes > 0) conn.fills_chunk = true;
     conn_bytes += bytes;
     *round_bytes += bytes;
     if (step == ReadStep::kStarved) {
@@ -109,15 +110,62 @@ bool Reactor::choose_room(const Conn& conn, uint32_t wanted) noexcept {
   return true;
 }
 
+// Into `room` bytes at the cursor and, behind them, the chunk `spare` if there is one.
+inline ssize_t Reactor::receive(int fd, uint32_t room, ChunkId spare) noexcept {
+  uint8_t* into = pool_.data(cursor_) + cursor_used_;
+  if (spare == kNoChunk) [[likely]]
+    return sys.recv(fd, into, room);
+  const iovec pieces[] = {{.iov_base = into, .iov_len = room}, {.iov_base = pool_.data(spare), .iov_len = kChunkBytes}};
+  return sys.recv_pieces(fd, pieces, 2);
+}
+
+// `bytes` have arrived, in `room` at the cursor first; those that did not fit are at the start of `spare`, which becomes
+// the cursor then, and is given back otherwise.
+inline void Reactor::received(uint32_t index, uint32_t bytes, uint32_t room, ChunkId spare) noexcept {
+  table_.row(index)[abi::kRowReceivedBytes] += bytes;
+  metric(abi::kMetricBytesRead) += bytes;
+  table_.at(index).active_ms = now_ms_;
+  if (spare != kNoChunk) [[unlikely]] {
+    if (bytes <= room) {
+      pool_.release(spare);
+    } else {
+      lend(index, room);
+      round_chunks_.push_back(spare);
+      cursor_ = spare;
+      cursor_used_ = 0;
+      bytes -= room;
+    }
+  }
+  lend(index, bytes);
+}
+
+// JavaScript gets the `bytes` at the cursor.
+inline void Reactor::lend(uint32_t index, uint32_t bytes) noexcept {
+  push(abi::kCompletionData, index, static_cast<int32_t>(cursor_ << kChunkBytesLog2 | cursor_used_),
+       static_cast<int32_t>(bytes));
+  cursor_used_ = std::min(kChunkBytes, (cursor_used_ + bytes + kLentAlignment - 1) & ~(kLentAlignment - 1));
+}
+
+// How large the next read will be: at once up, slowly down.
+inline void Reactor::expect(Conn& conn, uint32_t bytes, bool full) noexcept {
+  uint8_t log2 = static_cast<uint8_t>(std::bit_width(bytes - 1));
+  if (full) log2++;
+  if (log2 >= conn.read_bytes_log2) {
+    conn.read_bytes_log2 = std::min<uint8_t>(log2, kChunkBytesLog2);
+  } else {
+    conn.read_bytes_log2--;
+  }
+}
+
 Reactor::ReadStep Reactor::read_once(uint32_t index, uint32_t* bytes) noexcept {
   Conn& conn = table_.at(index);
   int32_t& interest = table_.interest(index)[abi::kInterestRead];
   uint32_t wanted = interest < 0 ? kChunkBytes : static_cast<uint32_t>(interest);
   if (!choose_room(conn, wanted)) return ReadStep::kStarved;
   uint32_t room = std::min(kChunkBytes - cursor_used_, wanted);
-  // A read that fills its room says nothing of what is left. Where one chunk may be filled, a second behind it makes the
-  // usual read a short one, which spares the read that would only find the socket empty.
-  bool may_fill = interest < 0 && conn.read_bytes_log2 == kChunkBytesLog2;
+  // A read that fills its room says nothing of what is left. Where what comes just fills a chunk, a second one behind it
+  // makes the read a short one, which spares the next, that would only find the socket empty.
+  bool may_fill = interest < 0 && conn.fills_chunk && conn.read_bytes_log2 == kChunkBytesLog2;
   ChunkId spare = may_fill ? pool_.acquire() : kNoChunk;
   ssize_t got = receive(conn.fd, room, spare);
   metric(abi::kMetricReads)++;
@@ -126,6 +174,9 @@ Reactor::ReadStep Reactor::read_once(uint32_t index, uint32_t* bytes) noexcept {
     bool full = *bytes == room + (spare == kNoChunk ? 0 : kChunkBytes);
     received(index, *bytes, room, spare);
     expect(conn, *bytes, full);
+    // Of a stream that goes on and on, large reads keep the socket locked for long, and what arrives meanwhile is left
+    // for this thread to take in.
+    if (*bytes > room) conn.fills_chunk = false;
     if (interest > 0) interest = 0;
     if (full || short_read_is_no_end(conn)) return ReadStep::kAgain;
     clear_readable(index);
@@ -145,49 +196,6 @@ Reactor::ReadStep Reactor::read_once(uint32_t index, uint32_t* bytes) noexcept {
   // After a refused write the first error is the one to tell; finish() keeps it.
   finish(index, abi::kOpRead, got < 0 ? static_cast<int>(-got) : 0);
   return ReadStep::kClosed;
-}
-
-// Into `room` bytes at the cursor and, behind them, the chunk `spare` if there is one.
-ssize_t Reactor::receive(int fd, uint32_t room, ChunkId spare) noexcept {
-  uint8_t* into = pool_.data(cursor_) + cursor_used_;
-  if (spare == kNoChunk) return sys.recv(fd, into, room);
-  const iovec pieces[] = {{.iov_base = into, .iov_len = room}, {.iov_base = pool_.data(spare), .iov_len = kChunkBytes}};
-  return sys.recv_pieces(fd, pieces, 2);
-}
-
-// `bytes` have arrived, in `room` at the cursor first; those that did not fit are at the start of `spare`, which becomes
-// the cursor then, and is given back otherwise.
-void Reactor::received(uint32_t index, uint32_t bytes, uint32_t room, ChunkId spare) noexcept {
-  lend(index, std::min(bytes, room));
-  if (bytes > room) {
-    round_chunks_.push_back(spare);
-    cursor_ = spare;
-    cursor_used_ = 0;
-    lend(index, bytes - room);
-  } else if (spare != kNoChunk) {
-    pool_.release(spare);
-  }
-  table_.row(index)[abi::kRowReceivedBytes] += bytes;
-  metric(abi::kMetricBytesRead) += bytes;
-  table_.at(index).active_ms = now_ms_;
-}
-
-// JavaScript gets the `bytes` at the cursor.
-void Reactor::lend(uint32_t index, uint32_t bytes) noexcept {
-  push(abi::kCompletionData, index, static_cast<int32_t>(cursor_ << kChunkBytesLog2 | cursor_used_),
-       static_cast<int32_t>(bytes));
-  cursor_used_ = std::min(kChunkBytes, (cursor_used_ + bytes + kLentAlignment - 1) & ~(kLentAlignment - 1));
-}
-
-// How large the next read will be: at once up, slowly down.
-void Reactor::expect(Conn& conn, uint32_t bytes, bool full) noexcept {
-  uint8_t log2 = static_cast<uint8_t>(std::bit_width(bytes - 1));
-  if (full) log2++;
-  if (log2 >= conn.read_bytes_log2) {
-    conn.read_bytes_log2 = std::min<uint8_t>(log2, kChunkBytesLog2);
-  } else {
-    conn.read_bytes_log2--;
-  }
 }
 
 void Reactor::input_ended(uint32_t index) noexcept {

@@ -58,16 +58,35 @@ export interface Fate {
 }
 
 /** Sends `payload` and FIN, and takes what comes until the end, of whatever kind. */
-export async function exchange(port: number, payload: Buffer): Promise<Fate> {
+export function exchange(port: number, payload: Buffer): Promise<Fate> {
+  return converse(port, [payload])
+}
+
+/** Sends each message when the one before has come back, then FIN; takes what comes until the end, of whatever kind. */
+export async function converse(port: number, messages: Buffer[]): Promise<Fate> {
   const socket = net.connect({ port, host: '127.0.0.1' })
   atEnd(() => socket.destroy())
   const parts: Buffer[] = []
+  let received = 0
+  let sent = 0
   let failed = false
-  socket.on('data', (part) => parts.push(part))
+  let next = 0
+  const goOn = (): void => {
+    const message = messages[next++]
+    if (message === undefined) return
+    sent += message.length
+    if (next === messages.length) socket.end(message)
+    else socket.write(message)
+  }
+  socket.on('data', (part) => {
+    parts.push(part)
+    received += part.length
+    if (received === sent) goOn()
+  })
   socket.on('error', () => {
     failed = true
   })
-  socket.end(payload)
+  goOn()
   await within(
     'the exchange comes to an end',
     once(socket, 'close').catch(() => {}),
