@@ -1,9 +1,9 @@
 // In which async context (AsyncLocalStorage, async_hooks) handlers run: in that of the call of listen() or dial() that
 // they were passed to.
 //
-// Entering a context for every batch costs more than serving a batch of one message does otherwise. As a rule all batches
-// of a process belong to one listener. So the context that comes again and again becomes the scope: Node enters it by
-// itself when the addon calls dispatch(), as it does for its own callbacks, and only others are entered from JavaScript.
+// Where each batch is one message, entering a context for it shows. As a rule all batches of a process belong to one
+// listener. So the context that comes again and again becomes the scope: Node enters it by itself when the addon calls
+// dispatch(), as it does for its own callbacks, and only others are entered from JavaScript.
 
 import type { AsyncResource } from 'node:async_hooks'
 

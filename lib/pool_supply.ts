@@ -286,7 +286,10 @@ export class Supply {
       member.expiresAt = now + this.plan.maxLifetimeMs * (1 - clock.random() * LifetimeJitter)
     }
     address.breaker.connected(member.era)
-    conn.keep({ stirred: () => this.stirred(member), ended: (error) => this.ended(member, error) })
+    conn.keep({
+      stirred: () => this.context.runInAsyncScope(this.stirred, this, member),
+      ended: (error) => this.context.runInAsyncScope(this.ended, this, member, error),
+    })
     if (this.isDraining || address.leaving) this.close(member)
     else this.offer(member)
   }

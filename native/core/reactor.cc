@@ -215,8 +215,7 @@ void Reactor::read_phase() noexcept {
   serving_.swap(ready_);
   uint32_t round_bytes = 0;
   size_t served = 0;
-  const size_t most = std::min<size_t>(serving_.size(), kConnsPerRound);
-  while (served < most && round_bytes < kReadBytesPerRound && completions_.space() >= kRecordsPerConn) {
+  while (served < serving_.size() && round_bytes < kReadBytesPerRound && completions_.space() >= kRecordsPerConn) {
     uint32_t index = serving_[served++];
     table_.at(index).lists &= static_cast<uint8_t>(~kOnReadyList);
     serve_ready(index, &round_bytes);

@@ -64,9 +64,6 @@ class Reactor {
   // A message that fills a chunk needs one recv; four of them are read, told and answered while they are still in the
   // second-level cache.
   static constexpr uint32_t kReadBytesPerRound = 256 * 1024;
-  // What a connection's socket, rows and objects occupy in the cache is used twice: when it is read, and when it is
-  // written after the dispatch. The more connections lie between, the less of it is still there.
-  static constexpr uint32_t kConnsPerRound = 64;
   static constexpr uint32_t kReadBytesPerConn = 128 * 1024;
   static constexpr uint32_t kAcceptsPerRound = 128;
   static constexpr uint32_t kSendBytesPerConn = 1024 * 1024;

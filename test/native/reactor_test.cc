@@ -163,6 +163,36 @@ TEST_F(ReactorBytes, AReadOfNBytesNeverDeliversMore) {
   EXPECT_TRUE(life.received == sent);
 }
 
+TEST_F(ReactorBytes, MessagesThatJustFillAChunkAreReadIntoItAndASecondOne) {
+  static int reads_into_two;
+  reads_into_two = 0;
+  sys.recv_pieces = [](int fd, const iovec* pieces, int count) noexcept {
+    reads_into_two += 1;
+    return real_sys().recv_pieces(fd, pieces, count);
+  };
+  auto [peer, life] = connect(address_);
+  std::string sent;
+  const auto send = [&](size_t bytes) {
+    const std::string message = pattern(sent.size(), bytes);
+    sent += message;
+    for (std::string_view left = message; !left.empty(); turns()) left.remove_prefix(peer.send(left));
+    turn_until([&] { return life.received.size() == sent.size(); });
+    turns();  // what is left to find out about the socket
+  };
+  // At first the window may be smaller than a message.
+  for (int i = 0; i < 50 && reads_into_two == 0; ++i) send(kChunkBytes);
+  ASSERT_GT(reads_into_two, 0);
+
+  // A longer one fills both, as far as the window lets it; a short one asks for one again.
+  for (size_t more : {1, 40'000, 65'536, 150'000}) send(kChunkBytes + more);
+  send(100);
+  const int before = reads_into_two;
+  send(100);
+  send(5'000);
+  EXPECT_EQ(reads_into_two, before);
+  EXPECT_TRUE(life.received == sent);
+}
+
 TEST_F(ReactorBytes, ThePeersEndIsNoticedThoughNobodyReads) {
   auto [peer, life] = connect(address_);
   host->set_interest(life, 0);
