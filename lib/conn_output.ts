@@ -9,6 +9,8 @@ import type { Writable } from './net.js'
 
 /** Writes below this are copied: cheaper than keeping track of whose memory it is. */
 const CopyBelowBytes = 4 * 1024
+/** The very chunk that a handler was lent is sent from where it lies from this on: it is recognised for nothing. */
+const LentFromBytes = 1024
 /** Writes from this on are sent from the caller's memory; between the two, only lent chunks are. */
 const PinFromBytes = 32 * 1024
 
@@ -38,7 +40,11 @@ export abstract class ConnOutput extends ConnCore {
     if (loop.debug) this.checkLent(bytes)
     if (this.bufferedAmount + count > this.limitBytes) return this.overflow(count)
     if (count < CopyBelowBytes) {
-      loop.writeCopy(index, bytes)
+      if (count >= LentFromBytes && loop.isLentView(bytes)) {
+        loop.push(abi.CommandWriteSlab, index, loop.lentAddress | 0, count)
+      } else {
+        loop.writeCopy(index, bytes)
+      }
       return this.wrote(count)
     }
     const address = loop.sendableAddressOf(bytes)

@@ -257,6 +257,10 @@ export class Loop {
     return this.lentView
   }
 
+  isLentView(bytes: Uint8Array): boolean {
+    return bytes === this.lentView
+  }
+
   /** May these bytes of the pool be sent from where they lie? Only while somebody holds their chunk. */
   isLent(address: number): boolean {
     const chunk = address >>> abi.ChunkBytesLog2

@@ -164,7 +164,7 @@ export interface Conn extends AsyncDisposable, AsyncIterable<Buffer> {
    * Writes of one turn of the event loop go out together, when its handlers, ticks and microtasks have run.
    *
    * Data is copied, with two exceptions that are sent from where they lie, so do not change them until flushed(): lent
-   * chunks from 4 KiB on, and buffers from 32 KiB on. A buffer that was given to read() is safe as soon as the next
+   * chunks from 1 KiB on, and buffers from 32 KiB on. A buffer that was given to read() is safe as soon as the next
    * read() into it: what the kernel has not taken by then has been copied.
    */
   write(data: Writable): boolean

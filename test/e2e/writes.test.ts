@@ -182,6 +182,52 @@ describe.each(mainTransports.map((transport) => [transport.name, transport] as c
     expectBytes(peer.received, Buffer.concat(wanted))
   })
 
+  test('a lent chunk below 1 KiB is copied, a larger one is sent from where it lies, and both are exact', async () => {
+    const listener = await serve(tcp4, {
+      data(conn, chunk) {
+        conn.write(chunk)
+        // Allowed below 1 KiB. Above, it is what one must not do, and shows whose memory is sent.
+        chunk.fill(0)
+      },
+    })
+    const peer = await connect(listener)
+    const echo = async (sent: Buffer) => {
+      const before = peer.received.length
+      await peer.send(sent)
+      return (await peer.bytes(before + sent.length)).subarray(before)
+    }
+    const small = randomBytes(KiB - 1)
+    expectBytes(await echo(small), small)
+    expectBytes(await echo(randomBytes(KiB)), Buffer.alloc(KiB))
+    expectBytes(await echo(randomBytes(3 * KiB)), Buffer.alloc(3 * KiB))
+  })
+
+  test('a lent chunk that its connection cannot send at once is kept as it was', async () => {
+    const opened = deferred<Conn>()
+    const chunks = 200
+    const lent = await serve(
+      tcp4,
+      { open: opened.resolve, data: (_, chunk) => void slow.write(chunk) },
+      { maxBufferedBytes: 64 * MiB },
+    )
+    const sender = await connect(lent)
+    const slow = await within('the server accepts', opened.promise)
+    // Nobody reads: the kernel's buffers are full before the chunks come.
+    sender.socket.pause()
+    const first = randomBytes(16 * MiB)
+    slow.write(first)
+    const sent: Buffer[] = []
+    for (let i = 0; i < chunks; i++) {
+      sent.push(randomBytes(randomInt(KiB, 4 * KiB)))
+      await sender.send(sent.at(-1) as Buffer)
+      await turn()
+    }
+    expect(slow.bufferedAmount).toBeGreaterThan(0)
+    sender.socket.resume()
+    const all = Buffer.concat([first, ...sent])
+    expectBytes((await sender.bytes(all.length)).subarray(0, all.length), all)
+  })
+
   test('a large buffer may be changed when flushed() has resolved', async () => {
     const { conn, peer } = await pair(transport)
     const wanted: Buffer[] = []
