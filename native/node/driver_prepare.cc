@@ -21,9 +21,10 @@
 //   anything at once     uv_backend_timeout, which is 0 for idle handles (an immediate is one), pending and closing ones,
 //                        after uv_stop, and when nothing alive is left
 //   what only an         prepare and check handles of other addons, immediates that are unref'd: they wait for nothing
-//   iteration serves     in particular. So when anything has run, the poller's alarm is set, and it ends our waiting; we
-//                        wait without it only when a whole iteration has passed in which nothing ran. An alarm that stands
-//                        is left alone, however many turns there are: setting it is a system call
+//   iteration serves     in particular. So the poller's alarm is set, and it ends our waiting; we wait without it only
+//                        when it has ended a waiting in which nothing came, and libuv has had nothing to do in the
+//                        iteration that followed. An alarm that stands is left alone, however many turns there are: setting
+//                        it is a system call
 // Neither side starves the other: libuv's queue is level-triggered in ours, so every look tells of it and ends our turns;
 // kTurnsPerIteration ends them as well; and each iteration looks at our poller, however busy libuv is.
 //
@@ -75,7 +76,8 @@ class PrepareDriver final : public Driver {
   bool turn_is_due(int events) const noexcept;
   int limit_ms() const noexcept;
   void owe_iteration() noexcept;
-  bool libuv_is_due() noexcept;
+  bool take_alarm() noexcept;
+  bool libuv_is_due() const noexcept;
   Activity activity() const noexcept;
   void set_idle(bool on) noexcept;
 
@@ -84,7 +86,8 @@ class PrepareDriver final : public Driver {
   Setting setting_{};
   uv_prepare_t prepare_{};
   uv_idle_t idle_{};
-  Activity left_at_{};  // when we last let libuv go on
+  Activity left_at_{};         // when we last let libuv go on
+  bool left_quietly_ = false;  // and neither we nor libuv had anything to do
   bool alarm_set_ = false;
   bool running_ = false;
   bool waiting_ = false;
@@ -141,7 +144,8 @@ void PrepareDriver::before_poll() noexcept {
 }
 
 void PrepareDriver::take_turns() noexcept {
-  if (activity() != left_at_) owe_iteration();
+  if (!left_quietly_ || activity() != left_at_) owe_iteration();
+  bool quiet = true;
   bool goes_on = true;
   for (int turns = 0; goes_on && turns < kTurnsPerIteration; turns++) {
     const int events = setting_.reactor->wait(limit_ms());
@@ -151,14 +155,19 @@ void PrepareDriver::take_turns() noexcept {
       const double dispatches = setting_.reactor->dispatches();
       setting_.run_turn(setting_.context, Look::kOffered);
       if (!running_) return;
-      if (setting_.reactor->dispatches() != dispatches) owe_iteration();
+      if (setting_.reactor->dispatches() != dispatches) {
+        quiet = false;
+        owe_iteration();
+      }
     }
-    if (libuv_is_due()) goes_on = false;
+    if (take_alarm()) goes_on = false;
+    if (libuv_is_due()) goes_on = quiet = false;
   }
+  left_quietly_ = quiet && !goes_on;
   left_at_ = activity();
 }
 
-// JavaScript has run: it may have left what only an iteration serves.
+// Something has run, or may have: it may have left what only an iteration serves.
 void PrepareDriver::owe_iteration() noexcept {
   if (alarm_set_) return;
   // Cannot fail once it has worked, and open() has tried it.
@@ -176,11 +185,14 @@ int PrepareDriver::limit_ms() const noexcept {
   return shorter_ms(uv_.backend_timeout(setting_.loop), timeout_ms(reactor.next_turn_ms()));
 }
 
-bool PrepareDriver::libuv_is_due() noexcept {
-  Poller& poller = setting_.reactor->poller();
-  const bool rang = poller.take_alarm();
-  if (rang) alarm_set_ = false;
-  return rang || poller.other_queue_ready() || uv_.backend_timeout(setting_.loop) == 0;
+bool PrepareDriver::take_alarm() noexcept {
+  if (!setting_.reactor->poller().take_alarm()) return false;
+  alarm_set_ = false;
+  return true;
+}
+
+bool PrepareDriver::libuv_is_due() const noexcept {
+  return setting_.reactor->poller().other_queue_ready() || uv_.backend_timeout(setting_.loop) == 0;
 }
 
 PrepareDriver::Activity PrepareDriver::activity() const noexcept {

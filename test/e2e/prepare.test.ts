@@ -116,6 +116,19 @@ describe.runIf(isPossible)('with EDGEWIRE_DRIVER=prepare nothing else waits in v
       await finish()
     `))
 
+  test('what an immediate leaves to an unreferenced one is not forgotten, however quiet it is', () =>
+    ends(`
+      const listener = await listen({ host: '127.0.0.1', port: 0 }, { data() {} })
+      const pending = []
+      const tell = () => print({ driver: stats().driver, pending })
+      const guard = setTimeout(() => { pending.push('an immediate'); tell(); process.exit() }, ${GUARD_MS})
+      // Many: where the clock moves on between two looks, that alone makes an iteration.
+      for (let i = 0; i < 300; i++) await new Promise((resolve) => setImmediate(() => setImmediate(resolve).unref()))
+      clearTimeout(guard)
+      await listener.shutdown()
+      tell()
+    `))
+
   test('a random mixture, each started inside another', async () => {
     const seed = process.env.EDGEWIRE_TEST_SEED ?? String(Date.now() & 0x7fffffff)
     await ends(
