@@ -19,10 +19,10 @@ export class DispatchScope {
 
   /** Serves, in `context`, what belongs to it; undefined: what runs no handler, in any. During a dispatch only. */
   run(context: AsyncResource | undefined, serve: (context: AsyncResource | undefined) => void, loop: unknown): void {
-    if (context === this.context) {
-      this.away = 0
+    if (context === undefined) {
       serve.call(loop, context)
-    } else if (context === undefined) {
+    } else if (context === this.context) {
+      this.away = 0
       serve.call(loop, context)
     } else {
       this.away++
