@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { createPool, createResolver, dial, listen, NetError, stats } from 'edgewire'
+import { Random } from '../soak/random.mjs'
 
 const SECONDS = Number(process.env.STRESS_SECONDS ?? 8)
 const BORROWERS = 24
@@ -17,13 +18,9 @@ const DIALERS = 4
 const EXIT_CODE = 7
 const seed = Number(process.env.STRESS_SEED ?? Date.now() & 0x7fffffff)
 
-let state = seed >>> 0
-const random = () => {
-  state = (Math.imul(state, 1664525) + 1013904223) >>> 0
-  return state / 2 ** 32
-}
-const int = (min, max) => min + Math.floor(random() * (max - min + 1))
-const pick = (list) => list[int(0, list.length - 1)]
+const random = new Random(seed)
+const int = (min, max) => random.int(min, max)
+const pick = (list) => random.pick(list)
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 
 function fail(message) {

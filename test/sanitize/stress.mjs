@@ -7,19 +7,16 @@ import net from 'node:net'
 import { networkInterfaces, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { configure, dial, listen, stats } from 'edgewire'
+import { Random } from '../soak/random.mjs'
 
 const SECONDS = Number(process.env.STRESS_SECONDS ?? 12)
 const CLIENTS = 12
 const seed = Number(process.env.STRESS_SEED ?? Date.now() & 0x7fffffff)
 console.log(`STRESS_SEED=${seed}`)
 
-let state = seed >>> 0
-const random = () => {
-  state = (Math.imul(state, 1664525) + 1013904223) >>> 0
-  return state / 2 ** 32
-}
-const int = (min, max) => min + Math.floor(random() * (max - min + 1))
-const pick = (list) => list[int(0, list.length - 1)]
+const random = new Random(seed)
+const int = (min, max) => random.int(min, max)
+const pick = (list) => random.pick(list)
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 
 function fail(message) {
