@@ -22,6 +22,7 @@ describe.each(drivers)('EDGEWIRE_DRIVER=%s', (driver) => {
       const into = new Uint8Array(64)
       const grown = async (act) => { const before = stats(); await act(); const after = stats()
         return { wakes: after.wakes - before.wakes, turns: after.turns - before.turns, polls: after.polls - before.polls } }
+      const events = () => performance.nodeTiming?.uvMetricsInfo?.events ?? 0
       ${body}
       conn.close()
       await conn.closed
@@ -41,12 +42,15 @@ describe.each(drivers)('EDGEWIRE_DRIVER=%s', (driver) => {
     const grown = await inProcess(`
       conn.setDeadline(Date.now() + 60_000)
       await sleep(50)
-      print(await grown(() => sleep(1000)))
+      const before = events()
+      const idle = await grown(() => sleep(1000))
+      print({ ...idle, events: events() - before })
     `)
     expect(grown.wakes).toBe(0)
     expect(grown.turns).toBe(0)
-    // The timer wheel looks at its upper levels now and then.
-    expect(grown.polls).toBeLessThanOrEqual(6)
+    // The timer wheel looks at its upper levels now and then. 'prepare' waits in libuv's place: what wakes libuv (V8's
+    // garbage collector may) ends one look, and the alarm that follows another.
+    expect(grown.polls).toBeLessThanOrEqual(6 + (driver === 'prepare' ? 2 * grown.events : 0))
   })
 
   test('ping-pong: a wake for each message that came alone, none lost, none without a reason', async () => {

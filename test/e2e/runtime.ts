@@ -16,6 +16,14 @@ export const isTsfn = !isNode || process.env.EDGEWIRE_DRIVER === 'waiter-tsfn'
 /** No thread waits on the poller beside the loop: what a synchronous piece of a test does is found in one look. */
 export const looksItself = isNode && ['', 'uv_poll', 'prepare', undefined].includes(process.env.EDGEWIRE_DRIVER)
 
+const waitsForLibuv = process.env.EDGEWIRE_DRIVER === 'prepare'
+
+/**
+ * How many looks at the poller libuv has been the reason for. The driver prepare waits in libuv's place: whatever wakes
+ * libuv (V8's garbage collector does by the thousand) ends one look, and the alarm that follows may end another.
+ */
+export const looksForLibuv = () => (waitsForLibuv ? 2 * performance.nodeTiming.uvMetricsInfo.events : 0)
+
 const folder = fileURLToPath(new URL('../../.cache/programs', import.meta.url))
 let programs = 0
 
