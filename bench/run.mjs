@@ -20,7 +20,7 @@ import {
   withIdle,
 } from './harness/plan.mjs'
 import { Progress } from './harness/progress.mjs'
-import { portable, readRecord, recordRun, resultFile, writeRecord } from './harness/record.mjs'
+import { describeTrials, portable, readRecord, recordRun, resultFile, writeRecord } from './harness/record.mjs'
 import { writeReport } from './harness/report.mjs'
 import { scenarioNamed, titleOf } from './harness/scenarios.mjs'
 import { NET, root, servers } from './harness/servers.mjs'
@@ -57,16 +57,20 @@ async function measure(options) {
   const bin = requirePrograms(options.bin)
   const { found, skipped } = await present(wanted, bin)
   const settings = { bin, seconds: options.seconds, warmup: options.warmup }
+  const rounds = {
+    rounds: options.trials,
+    ...(options.goalTrials !== undefined && { goalRounds: options.goalTrials }),
+  }
   const plan = planLoads(options, found)
   const extent = {
     groups: plan.groups,
     idle: withIdle(options) ? found.filter(({ some }) => !some || options.servers !== undefined) : [],
     syscalls: syscallPass(options, plan.groups.flat(), skipped),
-    rounds: options.trials,
+    ...rounds,
     ...settings,
   }
   for (const line of skipped) console.log(pc.yellow(`skipped: ${portable(line, root)}`))
-  const trials = countTrials(plan.groups, options.trials) + extent.idle.length * memoryRounds(options.trials)
+  const trials = countTrials(plan.groups, rounds) + extent.idle.length * memoryRounds(options.trials)
   const more = extent.syscalls.reduce((sum, entry) => sum + entry.servers.length, 0)
   const budget = options.quick ? { budgetMs: QUICK_BUDGET_MS } : {}
   const seconds = Math.min(estimate(extent), (budget.budgetMs ?? Number.POSITIVE_INFINITY) / 1000)
@@ -78,7 +82,7 @@ async function measure(options) {
   const rated = servers.filter(({ name }) => name === NET)
   const { onStep } = progress
   const onFailure = (/** @type {Failure} */ failure) => failures.push(failure)
-  const campaign = { groups: plan.groups, rounds: options.trials, settings, rated, onStep, onFailure, ...budget }
+  const campaign = { groups: plan.groups, ...rounds, settings, rated, onStep, onFailure, ...budget }
   try {
     const loads = await measureLoads(campaign)
     const memory = await measureMemory(campaign, extent.idle)
@@ -130,7 +134,7 @@ function show(record, options) {
   for (const { scenario, server, reason } of absent) console.log(pc.dim(`${scenario} without ${server}: ${reason}`))
   console.log(
     pc.dim(
-      `\n${describeMachine(record.machine)}\nMedians of ${settings.trials} trials, smallest..largest below. A ratio that ` +
+      `\n${describeMachine(record.machine)}\nMedians of ${describeTrials(settings)}, smallest..largest below. A ratio that ` +
         'the spread swallows is not shown: "~" is its range, "same": within 5%. How to read this: bench/README.md.',
     ),
   )

@@ -1,7 +1,7 @@
 // @ts-check
 // All trials of a run, in an order that is fair to everybody.
 import { bytesPerIdleConnection } from './memory.mjs'
-import { memoryRounds, PEAK_ROUNDS } from './plan.mjs'
+import { memoryRounds, PEAK_ROUNDS, roundsOf } from './plan.mjs'
 import { titleOf } from './scenarios.mjs'
 import { spread } from './stats.mjs'
 import { callsPerMessage } from './syscalls.mjs'
@@ -34,6 +34,7 @@ import { runTrial } from './trial.mjs'
  * @typedef {object} Campaign
  * @property {Entry[][]} groups  of loads that share their rounds (plan.mjs)
  * @property {number} rounds
+ * @property {number} [goalRounds]  of the loads that have a goal (plan.mjs)
  * @property {Settings} settings
  * @property {number} [budgetMs] when it runs out, later rounds are left out (never the first)
  * @property {Server[]} [rated]  where the servers are found whose peak sets the rate of an open loop
@@ -99,8 +100,9 @@ async function measureGroup(campaign, group, deadline) {
   const tallies = []
   for (const entry of group) tallies.push(new Tally(entry, await rateOf(campaign, entry)))
   const servers = [...new Set(group.flatMap((entry) => entry.servers))]
+  const rounds = roundsOf(group, campaign)
   let roundMs = 0
-  for (let round = 0; round < campaign.rounds; round++) {
+  for (let round = 0; round < rounds; round++) {
     const begun = Date.now()
     if (round > 0 && begun + roundMs > deadline) break
     for (const server of rotate(servers, round)) {

@@ -3,6 +3,7 @@
 // `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`, and come from the same file as docs/benchmarks.md.
 import { lossesIn } from './losses.mjs'
 import { table, wrap } from './markdown.mjs'
+import { describeTrials } from './record.mjs'
 import { EDGEWIRE, FLOOR, NET, PREPARE, servers, WAITER } from './servers.mjs'
 import { spread } from './stats.mjs'
 import { ratiosTo, ratioText } from './summary.mjs'
@@ -65,7 +66,7 @@ function whatItCosts(record) {
   return [
     table(['load', 'to net.Server', 'to a bare C loop on epoll'], rows),
     ...[
-      `${legend(rows)}The run: ${date.slice(0, 10)}, ${settings.trials} trials of each, on ${where}.`,
+      `${legend(rows)}The run: ${date.slice(0, 10)}, ${describeTrials(settings)} of each, on ${where}.`,
       idle(record),
       losses(record),
     ]

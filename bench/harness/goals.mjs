@@ -55,6 +55,13 @@ export const goals = [
   ]),
 ]
 
+const loadsWithGoals = new Set(goals.flatMap(({ bounds }) => bounds.map(({ scenario }) => scenario)))
+
+/** @param {string} scenario its name */
+export function hasGoal(scenario) {
+  return loadsWithGoals.has(scenario)
+}
+
 /**
  * @param {string} load
  * @param {string} scenario

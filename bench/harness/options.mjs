@@ -17,6 +17,7 @@ const QUICK_WARMUP = 0.25
 /**
  * @typedef {object} Options
  * @property {number} trials
+ * @property {number} [goalTrials]
  * @property {number} seconds
  * @property {number} warmup
  * @property {string[]} [scenarios]
@@ -46,6 +47,7 @@ export function parseOptions(args, { throws = false } = {}) {
   const names = given.scenario ?? (given.idle ? [IDLE] : undefined)
   return {
     trials: given.trials ?? (quick ? QUICK_TRIALS : TRIALS),
+    ...(given.goalTrials !== undefined && { goalTrials: given.goalTrials }),
     seconds: given.seconds ?? (quick ? QUICK_SECONDS : SECONDS),
     warmup: given.warmup ?? (quick ? QUICK_WARMUP : WARMUP),
     ...(names !== undefined && { scenarios: given.idle ? [...new Set([...names, IDLE])] : names }),
@@ -69,6 +71,7 @@ function describe() {
     .option('--quick', 'fewer loads, servers and trials: under three minutes')
     .option('--compare <revision>', 'this tree beside that git revision, which is built in a worktree of its own')
     .option('--trials <n>', `trials of each server under each load (${TRIALS})`, positive(Number.isInteger))
+    .option('--goal-trials <n>', 'as many under the loads that have a goal (like --trials)', positive(Number.isInteger))
     .option('--seconds <s>', `length of a trial (${SECONDS})`, positive())
     .option('--warmup <s>', `time before it, not measured (${WARMUP})`, positive())
     .option('--idle', `the memory of idle connections; alone: nothing else (like --scenario ${IDLE})`)

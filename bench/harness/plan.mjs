@@ -1,5 +1,6 @@
 // @ts-check
 // What a run is made of: which servers take part in which load, in which order, and how long it will take.
+import { hasGoal } from './goals.mjs'
 import { IDLE, scenarioNamed, scenarios, windowSeconds } from './scenarios.mjs'
 
 /** @import { Server } from './servers.mjs' */
@@ -90,37 +91,59 @@ function takesPart({ servers: names }, { also = [] }, { name, some }) {
   return names !== undefined || !some || also.includes(name)
 }
 
-/** @param {Entry[][]} groups @param {number} rounds */
-export function countTrials(groups, rounds) {
-  const entries = groups.flat()
-  const peaks = entries.filter(({ scenario }) => scenario.atPeak !== undefined).length * PEAK_ROUNDS
-  return entries.reduce((sum, { servers }) => sum + servers.length * rounds, peaks)
+/**
+ * @typedef {object} Rounds
+ * @property {number} rounds        each server once in each
+ * @property {number} [goalRounds]  of the loads that have a goal; as many as the others if it is not given
+ */
+
+/**
+ * Known before the first trial: a run that went on until the figures please would find what it looks for.
+ * @param {Entry[]} group
+ * @param {Rounds} wanted
+ */
+export function roundsOf(group, { rounds, goalRounds = rounds }) {
+  return group.some(({ scenario }) => hasGoal(scenario.name)) ? goalRounds : rounds
+}
+
+/** @param {Entry[][]} groups @param {Rounds} wanted */
+export function countTrials(groups, wanted) {
+  const peaks = groups.flat().filter(({ scenario }) => scenario.atPeak !== undefined).length * PEAK_ROUNDS
+  return groups.reduce((sum, group) => sum + serversIn(group) * roundsOf(group, wanted), peaks)
+}
+
+/** @param {Entry[]} group */
+function serversIn(group) {
+  return group.reduce((sum, { servers }) => sum + servers.length, 0)
 }
 
 /**
- * @typedef {object} Extent
+ * @typedef {object} Size
  * @property {Entry[][]} groups
  * @property {Server[]} idle      whose idle connections are measured
  * @property {Entry[]} syscalls   the pass that counts system calls
- * @property {number} rounds
  * @property {number} seconds
  * @property {number} warmup
  */
+
+/** @typedef {Size & Rounds} Extent */
 
 /**
  * How long a run will take, in seconds; a machine that is slow at starting processes takes longer.
  * @param {Extent} extent
  */
-export function estimate({ groups, idle, syscalls, rounds, seconds, warmup }) {
+export function estimate({ groups, idle, syscalls, seconds, warmup, ...wanted }) {
   const trial = seconds + warmup + TRIAL_EXTRA_S
-  const opening = groups.flat().map(({ scenario, servers }) => {
-    const longer = windowSeconds(scenario, seconds) - seconds + (scenario.extraSeconds ?? 0)
-    return longer * servers.length * rounds
-  })
+  const opening = groups.flatMap((group) =>
+    group.map(({ scenario, servers }) => {
+      const longer = windowSeconds(scenario, seconds) - seconds + (scenario.extraSeconds ?? 0)
+      return longer * servers.length * roundsOf(group, wanted)
+    }),
+  )
   return (
-    countTrials(groups, rounds) * trial +
+    countTrials(groups, wanted) * trial +
     opening.reduce((sum, each) => sum + each, 0) +
-    idle.length * memoryRounds(rounds) * MEMORY_TRIAL_S +
+    idle.length * memoryRounds(wanted.rounds) * MEMORY_TRIAL_S +
     syscalls.reduce((sum, { servers }) => sum + servers.length * SYSCALL_TRIAL_S, 0)
   )
 }

@@ -21,7 +21,7 @@ export const FORMAT = 1
  * @property {Commit} commit
  * @property {Machine} machine
  * @property {Record<string, string>} versions  of the peers and tools that were there
- * @property {{ trials: number, seconds: number, warmup: number, quick: boolean }} settings
+ * @property {{ trials: number, goalTrials?: number, seconds: number, warmup: number, quick: boolean }} settings
  * @property {number} tookSeconds
  * @property {string[]} skipped   a line for each server or pass that could not take part
  * @property {Absence[]} absent   servers that cannot take part in a load
@@ -39,7 +39,7 @@ export const FORMAT = 1
  * @param {() => Promise<Results>} measure
  * @returns {Promise<RunRecord>}
  */
-export async function recordRun(root, { trials, seconds, warmup, quick }, measure) {
+export async function recordRun(root, { trials, goalTrials, seconds, warmup, quick }, measure) {
   const begun = new Date()
   const about = {
     format: FORMAT,
@@ -47,7 +47,7 @@ export async function recordRun(root, { trials, seconds, warmup, quick }, measur
     commit: commitOf(root),
     machine: machine(),
     versions: versions(),
-    settings: { trials, seconds, warmup, quick },
+    settings: { trials, ...(goalTrials !== undefined && { goalTrials }), seconds, warmup, quick },
   }
   const results = await measure()
   return { ...about, tookSeconds: Math.round((Date.now() - begun.getTime()) / 1000), ...results }
@@ -93,6 +93,11 @@ function parse(file) {
   } catch (error) {
     throw new Error(`${file} cannot be read: ${error instanceof Error ? error.message : error}`)
   }
+}
+
+/** As in "9 trials of each". @param {RunRecord['settings']} settings */
+export function describeTrials({ trials, goalTrials = trials }) {
+  return goalTrials === trials ? `${trials} trials` : `${trials} trials (${goalTrials} under loads that have a goal)`
 }
 
 /**

@@ -11,6 +11,7 @@ import { describeCommit, describeMachine } from './machine.mjs'
 import { table } from './markdown.mjs'
 import { TRIALS } from './options.mjs'
 import { groupTitles, picturesOf } from './pictures.mjs'
+import { describeTrials } from './record.mjs'
 import { scenarioNamed, titleOf, windowSeconds } from './scenarios.mjs'
 import { EDGEWIRE, FLOOR, NET } from './servers.mjs'
 import { spread } from './stats.mjs'
@@ -93,7 +94,7 @@ function introduction({ date, commit, machine, versions, settings, tookSeconds, 
     [
       `- **Machine**: ${describeMachine(machine)}`,
       `- **Versions**: edgewire ${describeCommit(commit)}; ${found.join(', ')}`,
-      `- **Run**: ${date.slice(0, 10)}, ${settings.trials} trials of ${settings.seconds} s each ` +
+      `- **Run**: ${date.slice(0, 10)}, ${describeTrials(settings)} of ${settings.seconds} s each ` +
         `${longer.length > 0 ? `(${longer.join(', ')}) ` : ''}after ${settings.warmup} s of warm-up, ${Math.round(tookSeconds / 60)} minutes${settings.quick ? '; a quick run, with fewer loads and trials' : ''}`,
     ].join('\n'),
     ...(settings.trials < TRIALS

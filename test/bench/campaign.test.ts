@@ -35,6 +35,12 @@ test('every round begins with another server', async () => {
   expect(seen.map((at) => at.server).join('')).toBe('abcbcacab')
 })
 
+test('loads that have a goal get rounds of their own', async () => {
+  const groups = ['16k-64', 'churn'].map((name) => [{ scenario: scenario(name), servers: [a] }])
+  const { measured } = await campaign(groups, { rounds: 2, goalRounds: 5 })
+  expect(measured.map(({ servers: [only] }) => only.trials.length)).toEqual([2, 5])
+})
+
 test('loads that are compared with each other are measured side by side', async () => {
   const group = ['64b-64', 'deadline'].map((name) => ({ scenario: scenario(name), servers: [a, b] }))
   const { seen } = await campaign([group], { rounds: 1 })

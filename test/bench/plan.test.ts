@@ -116,12 +116,25 @@ describe('the estimate', () => {
     const { groups } = planLoads(options, found)
     const syscalls = options.syscalls ? groups.flat().filter(({ scenario }) => scenario.syscalls) : []
     const idle = withIdle(options) ? found.filter(({ some }) => !some) : []
-    return { groups, syscalls, idle, rounds: options.trials, seconds: options.seconds, warmup: options.warmup }
+    const { trials: rounds, goalTrials: goalRounds, seconds, warmup } = options
+    return { groups, syscalls, idle, rounds, ...(goalRounds !== undefined && { goalRounds }), seconds, warmup }
   }
 
   test('counts a trial for each server, load and round, and those that find a peak', () => {
     const { groups } = extent('--scenario', 'rate', '64b-1', '--peer', 'net', 'edgewire')
-    expect(countTrials(groups, 5)).toBe(2 * 2 * 5 + PEAK_ROUNDS)
+    expect(countTrials(groups, { rounds: 5 })).toBe(2 * 2 * 5 + PEAK_ROUNDS)
+  })
+
+  test('--goal-trials counts under the loads that have a goal, and what is measured beside them', () => {
+    const options = ['--peer', 'net', 'edgewire', '--trials', '5', '--goal-trials', '21', '--no-syscalls']
+    const trials = (...names: string[]) => {
+      const { groups, ...wanted } = extent('--scenario', ...names, ...options)
+      return countTrials(groups, wanted)
+    }
+    expect(trials('16k-64')).toBe(2 * 5)
+    expect(trials('churn')).toBe(2 * 21)
+    expect(trials('16k-64', 'deadline')).toBe(2 * 5 + 2 * 2 * 21) // with 64b-64, which it is compared with
+    expect(trials('rate')).toBe(2 * 21 + PEAK_ROUNDS)
   })
 
   test('counts the longer window that a load may have', () => {
@@ -139,6 +152,7 @@ describe('the estimate', () => {
   test('grows with everything that is measured', () => {
     const base = extent('--scenario', '64b-64', '--no-syscalls')
     expect(estimate({ ...base, rounds: base.rounds + 1 })).toBeGreaterThan(estimate(base))
+    expect(estimate({ ...base, goalRounds: base.rounds + 1 })).toBeGreaterThan(estimate(base))
     expect(estimate({ ...base, idle: [server('a')] })).toBeGreaterThan(estimate(base))
     expect(estimate({ ...base, syscalls: base.groups.flat() })).toBeGreaterThan(estimate(base))
   })
