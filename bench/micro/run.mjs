@@ -44,6 +44,7 @@ async function main() {
   // By a name that the type checker does not follow: it runs where the bench's packages are not installed.
   const { measure } = await import(/** @type {string} */ ('mitata'))
   const { calls } = await import('./calls.mjs')
+  const { copies } = await import('./copies.mjs')
   const { pools } = await import('./pool.mjs')
   const { roundTrips } = await import('./round_trips.mjs')
   const { stats } = await import('../../dist/index.js')
@@ -77,6 +78,7 @@ async function main() {
   console.log(`Node ${process.version}, ${os.cpus()[0]?.model ?? process.arch}`)
   await section('Calls: in this process, nothing is sent', calls)
   await section('Through sockets: both ends in this process, over loopback', roundTrips)
+  await section('Copies by the kernel: 64 KiB of a file, by the place of the buffer', copies)
   await section('Pool: borrowing a connection and giving it back', pools)
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(results, null, 2)}\n`)
 }

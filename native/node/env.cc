@@ -10,7 +10,7 @@ namespace {
 
 // The allocator puts its own header in front of large blocks, so they begin 16 bytes behind a page. On processors that copy
 // with `rep movsb` (the kernel does) and whose microcode compares only the low 12 bits of the two addresses, AMD's Zen
-// above all, a copy to a place a little behind its source, counted in those bits, costs up to four times as much. What a
+// above all, a copy to a place a little behind its source, counted in those bits, costs up to eight times as much. What a
 // peer sends in bulk lies at the beginning of pages; where reads go to the beginning of pages, too, it is not behind.
 constexpr size_t kSlabAlignment = 4096;
 
