@@ -84,8 +84,8 @@ void Reactor::unread(uint32_t index) noexcept {
   }
   if (conn.reading == ReadSide::kOpen && (conn.ready & kHangup) != 0 && !conn.hangup_told) {
     // With nothing before the FIN this is the end, though nobody has asked for it: a connection whose FIN has gone out
-    // too is over.
-    if (sys.unread_bytes(conn.fd) == 0) return input_ended(index);
+    // too is over. What lies behind urgent data is not counted.
+    if ((conn.ready & kUrgent) == 0 && sys.unread_bytes(conn.fd) == 0) return input_ended(index);
     conn.hangup_told = true;
     owe(index, kOweHangup);
   }

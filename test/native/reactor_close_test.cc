@@ -290,6 +290,21 @@ TEST_F(ReactorClose, ADeadlineOfAnEarlierLifeNeverFiresInTheNext) {
   EXPECT_TRUE(std::isinf(reactor().next_turn_ms()) || reactor().next_turn_ms() > now_ms());
 }
 
+// Asked how much can be read, the kernel counts up to the urgent byte only.
+TEST_F(ReactorClose, TheEndIsNotToldWhileBytesLieBehindUrgentData) {
+  auto [peer, life] = connect(address_);
+  host->set_interest(life, 0);
+  turns();
+  ASSERT_EQ(::send(peer.fd(), "!", 1, MSG_OOB | kNoSignal), 1);
+  peer.send("behind");
+  peer.shutdown_write();
+  turns();  // a kqueue may not tell of the FIN before the urgent byte is read
+  EXPECT_FALSE(life.ended);
+  host->set_interest(life, abi::kReadStream);
+  turn_until([&] { return life.ended; });
+  EXPECT_EQ(life.received, "behind");
+}
+
 TEST_F(ReactorClose, AnErrorThatCannotBeAskedForEndsTheConnection) {
   auto [peer, life] = connect(address_);
   host->set_interest(life, 0);
