@@ -245,6 +245,8 @@ bool Reactor::queue_copy(uint32_t index, const uint8_t* data, uint32_t bytes) no
     uint32_t copied = static_cast<uint32_t>(conn.out_bytes - before);
     data += copied;
     bytes -= copied;
+    // With room in the pool it is the host that has no memory, and would be asked for ever.
+    if (pool_.available_bytes() >= read_reserve_bytes() + kChunkBytes) return false;
     if (!claim_output_room(index)) return false;
   }
 }
