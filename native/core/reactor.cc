@@ -384,8 +384,10 @@ void Reactor::arm(uint32_t index) noexcept {
 // A closing connection's turn at the wheel: see close_command().
 void Reactor::on_linger(uint32_t index) noexcept {
   Conn& conn = table_.at(index);
-  // The FIN itself counts as a byte until it is acknowledged.
-  bool all_sent = conn.writing == WriteSide::kFinSent && sys.unsent_bytes(conn.fd) <= 1;
+  // The FIN itself counts as a byte until it is acknowledged. A Unix socket puts its bytes into the peer's queue at once,
+  // and counts them until they are read.
+  bool all_sent =
+      conn.writing == WriteSide::kFinSent && (conn.peer.family == AF_UNIX || sys.unsent_bytes(conn.fd) <= 1);
   if (all_sent) return finish(index, abi::kOpNone, 0);
   if (now_ms_ < conn.linger_until_ms) return arm(index);
   reset(index, abi::kOpClose, ETIMEDOUT);

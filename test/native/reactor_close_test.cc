@@ -84,6 +84,41 @@ TEST_F(ReactorClose, BytesThatThePeersKernelNeverTookMakeTheCloseAnError) {
   EXPECT_EQ(life.closed_op, abi::kOpClose);
 }
 
+TEST_F(ReactorClose, OfAUnixSocketNobodyAcknowledgesWhatThePeersQueueHolds) {
+  const SocketAddress path = unix_address();
+  auto [peer, life] = connect(listen(path));
+  host->write(life, "bye");
+  host->close(life, 60'000);
+  turns();
+  pass_ms(kPeerFinWaitMs);
+  EXPECT_EQ(life.closed, 1) << "as of a TCP peer that does not close";
+  EXPECT_EQ(life.closed_errno, 0);
+  receive_until_end(peer);
+  EXPECT_EQ(peer.received, "bye");
+}
+
+TEST_F(ReactorClose, AHandlerThatRunsForLongCostsItsConnectionNoTime) {
+  sys.unsent_bytes = [](int) noexcept { return 2; };
+  auto [closing_peer, closing] = connect(address_);
+  auto [idle_peer, idle] = connect(address_);
+  host->handle = [&, closing = &closing, idle = &idle](Event& event) {
+    if (event.type != abi::kCompletionData) return;
+    fake_now_ns += 5'000'000'000;
+    host->close(*closing, 4'000);
+    host->set_idle_timeout(*idle, 3'000);
+  };
+  closing_peer.send("?");
+  turn_until([&] { return closing.closing; });
+  turns();
+  EXPECT_EQ(closing.closed, 0) << "the linger counts from close()";
+  EXPECT_TRUE(idle.timeouts.empty()) << "and the idle timeout from where it was asked for";
+  pass_ms(3'999);
+  EXPECT_EQ(closing.closed, 0);
+  pass_ms(1);
+  EXPECT_EQ(closing.closed_errno, ETIMEDOUT);
+  EXPECT_EQ(idle.timeouts, std::vector<int>{abi::kDeadlineIdle});
+}
+
 TEST_F(ReactorClose, ClosingDiscardsInputSoThatTheLastBytesSurvive) {
   auto [peer, life] = connect(address_);
   host->set_interest(life, 0);
