@@ -293,7 +293,7 @@ void Reactor::mark_ready(uint32_t index, uint8_t ready) noexcept {
   if (conn.state == ConnState::kClosed) return;
   conn.ready |= ready;
   int32_t* interest = table_.interest(index);
-  bool useful = conn.state == ConnState::kDialing || (conn.out_bytes > 0 && (ready & kWritable) != 0);
+  bool useful = conn.state == ConnState::kDialing || conn.syn_waits || (conn.out_bytes > 0 && (ready & kWritable) != 0);
   if ((ready & kReadable) != 0) {
     interest[abi::kInterestFlags] |= abi::kFlagReadable;
     useful = useful || interest[abi::kInterestRead] != 0 || (ready & kHangup) != 0 || conn.state == ConnState::kClosing;

@@ -182,6 +182,9 @@ class Reactor {
   void accept_failed(Listener& listener, int error) noexcept;
   void shed(Listener& listener) noexcept;
   void finish_dial(uint32_t index) noexcept;
+  static bool handshake_over(const Conn& conn) noexcept;
+  bool fin_waits(uint32_t index) noexcept;
+  void fast_open_moved(uint32_t index) noexcept;
   void close_listener(uint32_t index) noexcept;
 
   // -- reactor_io.cc

@@ -35,6 +35,8 @@ void Reactor::serve_ready(uint32_t index, uint32_t* round_bytes) noexcept {
   Conn& conn = table_.at(index);
   if (conn.state == ConnState::kDialing && conn.ready != 0) finish_dial(index);
   bool alive = conn.state == ConnState::kOpen || conn.state == ConnState::kClosing;
+  if (conn.syn_waits && alive) [[unlikely]]
+    fast_open_moved(index);
   if (alive && conn.out_bytes > 0 && (conn.ready & kWritable) != 0) send_queue(index);
   if ((conn.ready & kReadable) == 0) return;
   if (conn.state == ConnState::kOpen) read_conn(index, round_bytes);
@@ -306,6 +308,7 @@ void Reactor::write_failed(uint32_t index, int error) noexcept {
 
 void Reactor::send_fin(uint32_t index) noexcept {
   Conn& conn = table_.at(index);
+  if (conn.syn_waits && fin_waits(index)) return;
   conn.writing = WriteSide::kFinSent;
   // Both directions are over: closing the descriptor sends the FIN.
   if (conn.reading == ReadSide::kEnded) return finish(index, abi::kOpNone, 0);
