@@ -296,7 +296,8 @@ void Reactor::mark_ready(uint32_t index, uint8_t ready) noexcept {
   bool useful = conn.state == ConnState::kDialing || conn.syn_waits || (conn.out_bytes > 0 && (ready & kWritable) != 0);
   if ((ready & kReadable) != 0) {
     interest[abi::kInterestFlags] |= abi::kFlagReadable;
-    useful = useful || interest[abi::kInterestRead] != 0 || (ready & kHangup) != 0 || conn.state == ConnState::kClosing;
+    useful = useful || interest[abi::kInterestRead] != 0 || (ready & (kHangup | kBroken)) != 0 ||
+             conn.state == ConnState::kClosing;
   }
   if (useful) enlist_ready(index);
 }

@@ -51,7 +51,7 @@ void Reactor::read_conn(uint32_t index, uint32_t* round_bytes) noexcept {
   while (conn.reading == ReadSide::kOpen && (conn.ready & kReadable) != 0) {
     if (table_.interest(index)[abi::kInterestRead] == 0) {
       // A reader of limited size may ask for more in this round's dispatch, before anybody calls the bytes unread.
-      bool over = conn.writing == WriteSide::kBroken || (conn.ready & kHangup) != 0;
+      bool over = conn.writing == WriteSide::kBroken || (conn.ready & (kHangup | kBroken)) != 0;
       if (conn_bytes > 0 && over) return enlist_ready(index);
       return unread(index);
     }
@@ -187,7 +187,7 @@ Reactor::ReadStep Reactor::read_once(uint32_t index, uint32_t* bytes) noexcept {
   if (spare != kNoChunk) pool_.release(spare);
   if (got == -EINTR) return ReadStep::kAgain;
   if (got == -EAGAIN && conn.writing != WriteSide::kBroken) {
-    conn.ready &= static_cast<uint8_t>(~kUrgent);
+    conn.ready &= static_cast<uint8_t>(~(kUrgent | kBroken));
     clear_readable(index);
     return ReadStep::kDone;
   }

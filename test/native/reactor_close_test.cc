@@ -1,6 +1,10 @@
 // How connections end, each exactly once (the fixture counts), and what time does to them.
 #include <gtest/gtest.h>
 
+#ifdef __linux__
+#include <linux/net_tstamp.h>
+#endif
+
 #include <cerrno>
 #include <cmath>
 #include <cstdint>
@@ -104,8 +108,8 @@ TEST_F(ReactorClose, AHandlerThatRunsForLongCostsItsConnectionNoTime) {
   host->handle = [&, closing = &closing, idle = &idle](Event& event) {
     if (event.type != abi::kCompletionData) return;
     fake_now_ns += 5'000'000'000;
-    host->close(*closing, 4'000);
     host->set_idle_timeout(*idle, 3'000);
+    host->close(*closing, 4'000);
   };
   closing_peer.send("?");
   turn_until([&] { return closing.closing; });
@@ -339,6 +343,29 @@ TEST_F(ReactorClose, TheEndIsNotToldWhileBytesLieBehindUrgentData) {
   turn_until([&] { return life.ended; });
   EXPECT_EQ(life.received, "behind");
 }
+
+#ifdef __linux__
+
+// A timestamp that waits to be fetched, which an inherited listener may have asked for, is an EPOLLERR as well.
+TEST_F(ReactorClose, AnErrorEventWithoutAnErrorEndsNothing) {
+  auto [peer, life] = connect(address_);
+  host->set_interest(life, 0);
+  const int wanted = SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE;
+  const int fd = reactor().connections().at(life.index).fd;
+  ASSERT_EQ(::setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPING, &wanted, sizeof wanted), 0);
+  host->write(life, "stamped");
+  turns();
+  peer.receive();
+  turns();
+  EXPECT_EQ(peer.received, "stamped");
+  EXPECT_FALSE(life.ended);
+  EXPECT_FALSE(life.hung_up);
+  peer.send("alive");
+  host->set_interest(life, abi::kReadStream);
+  turn_until([&] { return life.received == "alive"; });
+}
+
+#endif
 
 TEST_F(ReactorClose, AnErrorThatCannotBeAskedForEndsTheConnection) {
   auto [peer, life] = connect(address_);
