@@ -109,6 +109,7 @@ void Reactor::turn(Look look) noexcept {
 void Reactor::flush() noexcept {
   if (!open_) return;
   if (in_turn_) {
+    clock_is_fresh_ = false;
     metric(abi::kMetricMidTurnFlushes)++;
   } else {
     update_clock();
@@ -152,8 +153,15 @@ double Reactor::next_turn_ms() const noexcept {
 
 void Reactor::update_clock() noexcept {
   now_ms_ = monotonic_ms();
+  clock_is_fresh_ = true;
   metric(abi::kMetricClockNowMs) = now_ms_;
   metric(abi::kMetricClockOffsetMs) = static_cast<double>(sys.epoch_ns()) / 1e6 - now_ms_;
+}
+
+// Handlers may have run for long since the round began: what they ask for counts from now. Once in a batch.
+void Reactor::refresh_clock() noexcept {
+  if (!clock_is_fresh_) now_ms_ = monotonic_ms();
+  clock_is_fresh_ = true;
 }
 
 // ---- phases -------------------------------------------------------------------------------------------------------
@@ -249,6 +257,7 @@ void Reactor::dispatch_phase() noexcept {
   metric(abi::kMetricDispatches)++;
   metric(abi::kMetricCompletions) += completions_.size();
   host_.dispatch();
+  clock_is_fresh_ = false;
 }
 
 void Reactor::command_phase() noexcept { execute_commands(); }

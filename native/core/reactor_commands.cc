@@ -59,7 +59,9 @@ void Reactor::execute(uint32_t slot, const Record& record) noexcept {
     case abi::kCommandArm:
       if (!open || conn->state == ConnState::kClosing) return;
       // A new idle timeout counts from now.
-      if (record.a != 0) conn->active_ms = now_ms_;
+      if (record.a == 0) return arm(index);
+      refresh_clock();
+      conn->active_ms = now_ms_;
       return arm(index);
     case abi::kCommandAcknowledge:
       if (conn != nullptr && conn->announced) acknowledge(index);
@@ -306,6 +308,7 @@ void Reactor::close_command(uint32_t index, int32_t linger_ms) noexcept {
   conn.state = ConnState::kClosing;
   conn.owes &= kOweEnd | kOweDrain | kOweFlushed;
   table_.interest(index)[abi::kInterestRead] = 0;
+  refresh_clock();
   conn.linger_until_ms = now_ms_ + linger_ms;
   if (conn.writing == WriteSide::kOpen) conn.writing = WriteSide::kFinQueued;
   arm(index);
