@@ -62,7 +62,7 @@ struct Conn {
   uint8_t read_bytes_log2 = 0;        // how large reads have been: chooses between packing and a fresh chunk
   bool announced : 1 = false;         // kClosed has been published
   bool hangup_told : 1 = false;       // kOweHangup has been raised once
-  bool syn_waits : 1 = false;         // valid in kDialing: the kernel sends the SYN with our first bytes
+  bool syn_waits : 1 = false;         // the kernel sends the SYN with our first bytes; until the handshake is over
   bool fills_chunk : 1 = false;       // its last reads filled a chunk, and there was nothing behind it
   int16_t closed_errno = 0;           // as closed_op
   uint32_t out_chunk_bytes = 0;       // those of out_bytes that lie in the pool's chunks

@@ -22,7 +22,7 @@ namespace edgewire {
 constexpr uint8_t kReadable = 1;
 constexpr uint8_t kWritable = 2;
 constexpr uint8_t kHangup = 4;   // the peer has sent its FIN; bytes may lie before it
-constexpr uint8_t kBroken = 8;   // an error is pending on the socket
+constexpr uint8_t kBroken = 8;   // an error is pending on the socket, or only something in its error queue
 constexpr uint8_t kUrgent = 16;  // TCP urgent data: a read stops at it, short, with more behind it
 
 struct PollEvent {

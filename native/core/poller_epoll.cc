@@ -20,7 +20,8 @@ uint8_t ready_from(uint32_t bits) noexcept {
   if (bits & EPOLLOUT) ready |= kWritable;
   // EPOLLHUP: both directions are shut. Reading finds the bytes before the FIN, then the FIN.
   if (bits & (EPOLLRDHUP | EPOLLHUP)) ready |= kReadable | kHangup;
-  if (bits & EPOLLERR) ready |= kReadable | kWritable | kHangup | kBroken;
+  // Not a hangup: what waits in the socket's error queue is told so, too, and an error that ends it brings EPOLLHUP.
+  if (bits & EPOLLERR) ready |= kReadable | kWritable | kBroken;
   return ready;
 }
 

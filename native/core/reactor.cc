@@ -109,6 +109,7 @@ void Reactor::turn(Look look) noexcept {
 void Reactor::flush() noexcept {
   if (!open_) return;
   if (in_turn_) {
+    clock_is_fresh_ = false;
     metric(abi::kMetricMidTurnFlushes)++;
   } else {
     update_clock();
@@ -152,8 +153,15 @@ double Reactor::next_turn_ms() const noexcept {
 
 void Reactor::update_clock() noexcept {
   now_ms_ = monotonic_ms();
+  clock_is_fresh_ = true;
   metric(abi::kMetricClockNowMs) = now_ms_;
   metric(abi::kMetricClockOffsetMs) = static_cast<double>(sys.epoch_ns()) / 1e6 - now_ms_;
+}
+
+// Handlers may have run for long since the round began: what they ask for counts from now. Once in a batch.
+void Reactor::refresh_clock() noexcept {
+  if (!clock_is_fresh_) now_ms_ = monotonic_ms();
+  clock_is_fresh_ = true;
 }
 
 // ---- phases -------------------------------------------------------------------------------------------------------
@@ -249,6 +257,7 @@ void Reactor::dispatch_phase() noexcept {
   metric(abi::kMetricDispatches)++;
   metric(abi::kMetricCompletions) += completions_.size();
   host_.dispatch();
+  clock_is_fresh_ = false;
 }
 
 void Reactor::command_phase() noexcept { execute_commands(); }
@@ -293,10 +302,11 @@ void Reactor::mark_ready(uint32_t index, uint8_t ready) noexcept {
   if (conn.state == ConnState::kClosed) return;
   conn.ready |= ready;
   int32_t* interest = table_.interest(index);
-  bool useful = conn.state == ConnState::kDialing || (conn.out_bytes > 0 && (ready & kWritable) != 0);
+  bool useful = conn.state == ConnState::kDialing || conn.syn_waits || (conn.out_bytes > 0 && (ready & kWritable) != 0);
   if ((ready & kReadable) != 0) {
     interest[abi::kInterestFlags] |= abi::kFlagReadable;
-    useful = useful || interest[abi::kInterestRead] != 0 || (ready & kHangup) != 0 || conn.state == ConnState::kClosing;
+    useful = useful || interest[abi::kInterestRead] != 0 || (ready & (kHangup | kBroken)) != 0 ||
+             conn.state == ConnState::kClosing;
   }
   if (useful) enlist_ready(index);
 }
@@ -384,8 +394,10 @@ void Reactor::arm(uint32_t index) noexcept {
 // A closing connection's turn at the wheel: see close_command().
 void Reactor::on_linger(uint32_t index) noexcept {
   Conn& conn = table_.at(index);
-  // The FIN itself counts as a byte until it is acknowledged.
-  bool all_sent = conn.writing == WriteSide::kFinSent && sys.unsent_bytes(conn.fd) <= 1;
+  // The FIN itself counts as a byte until it is acknowledged. A Unix socket puts its bytes into the peer's queue at once,
+  // and counts them until they are read.
+  bool all_sent =
+      conn.writing == WriteSide::kFinSent && (conn.peer.family == AF_UNIX || sys.unsent_bytes(conn.fd) <= 1);
   if (all_sent) return finish(index, abi::kOpNone, 0);
   if (now_ms_ < conn.linger_until_ms) return arm(index);
   reset(index, abi::kOpClose, ETIMEDOUT);

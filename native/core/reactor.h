@@ -150,6 +150,7 @@ class Reactor {
 
   // -- reactor.cc
   void take_events(const PollEvent* events, int count) noexcept;
+  void refresh_clock() noexcept;
   void mark_ready(uint32_t index, uint8_t ready) noexcept;
   void enlist_ready(uint32_t index) noexcept { enlist(index, kOnReadyList, ready_); }
   void owe(uint32_t index, uint8_t what) noexcept {
@@ -182,6 +183,9 @@ class Reactor {
   void accept_failed(Listener& listener, int error) noexcept;
   void shed(Listener& listener) noexcept;
   void finish_dial(uint32_t index) noexcept;
+  static bool handshake_over(const Conn& conn) noexcept;
+  bool fin_waits(uint32_t index) noexcept;
+  void fast_open_moved(uint32_t index) noexcept;
   void close_listener(uint32_t index) noexcept;
 
   // -- reactor_io.cc
@@ -260,6 +264,7 @@ class Reactor {
   int offered_events_ = 0;
   int reserve_fd_ = -1;  // given up for a moment when accept(2) finds no descriptor left
   bool listener_ready_ = false;
+  bool clock_is_fresh_ = false;  // now_ms_ was taken after JavaScript ran last
   bool in_turn_ = false;
   bool executing_ = false;
   bool open_ = false;

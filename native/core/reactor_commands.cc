@@ -59,7 +59,9 @@ void Reactor::execute(uint32_t slot, const Record& record) noexcept {
     case abi::kCommandArm:
       if (!open || conn->state == ConnState::kClosing) return;
       // A new idle timeout counts from now.
-      if (record.a != 0) conn->active_ms = now_ms_;
+      if (record.a == 0) return arm(index);
+      refresh_clock();
+      conn->active_ms = now_ms_;
       return arm(index);
     case abi::kCommandAcknowledge:
       if (conn != nullptr && conn->announced) acknowledge(index);
@@ -245,6 +247,8 @@ bool Reactor::queue_copy(uint32_t index, const uint8_t* data, uint32_t bytes) no
     uint32_t copied = static_cast<uint32_t>(conn.out_bytes - before);
     data += copied;
     bytes -= copied;
+    // With room in the pool it is the host that has no memory, and would be asked for ever.
+    if (pool_.available_bytes() >= read_reserve_bytes() + kChunkBytes) return false;
     if (!claim_output_room(index)) return false;
   }
 }
@@ -304,6 +308,7 @@ void Reactor::close_command(uint32_t index, int32_t linger_ms) noexcept {
   conn.state = ConnState::kClosing;
   conn.owes &= kOweEnd | kOweDrain | kOweFlushed;
   table_.interest(index)[abi::kInterestRead] = 0;
+  refresh_clock();
   conn.linger_until_ms = now_ms_ + linger_ms;
   if (conn.writing == WriteSide::kOpen) conn.writing = WriteSide::kFinQueued;
   arm(index);

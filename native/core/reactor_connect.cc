@@ -131,11 +131,8 @@ void Reactor::finish_dial(uint32_t index) noexcept {
   int failed = sys.getsockopt_int(conn.fd, SOL_SOCKET, SO_ERROR, &error);
   if (failed < 0) error = -failed;
   if (error != 0) return finish(index, abi::kOpDial, error);
-  // A spurious event before the handshake is over: only a connected socket has a peer.
-  SocketAddress peer;
-  peer.length = sizeof peer.storage;
-  // One whose SYN waits for our bytes is writable before it has one.
-  if (!conn.syn_waits && sys.getpeername(conn.fd, peer.get(), &peer.length) == -ENOTCONN) {
+  // A spurious event before the handshake is over. One whose SYN waits for our bytes is writable before that.
+  if (!conn.syn_waits && !handshake_over(conn)) {
     conn.ready = 0;
     return;
   }
@@ -144,6 +141,33 @@ void Reactor::finish_dial(uint32_t index) noexcept {
   metric(abi::kMetricDialed)++;
   // At once, not with what is owed: its data, which may be read in this very round, must come behind it.
   push(abi::kCompletionConnected, index);
+  if (conn.out_bytes == 0) output_moved(index);
+}
+
+// Only a connected socket has a peer.
+bool Reactor::handshake_over(const Conn& conn) noexcept {
+  SocketAddress peer;
+  peer.length = sizeof peer.storage;
+  return sys.getpeername(conn.fd, peer.get(), &peer.length) != -ENOTCONN;
+}
+
+// Before the handshake that the first bytes begin is over, shutdown(2) takes the SYN back, and those bytes with it: the
+// FIN waits for an event that tells of its end.
+bool Reactor::fin_waits(uint32_t index) noexcept {
+  const Conn& conn = table_.at(index);
+  if (handshake_over(conn)) return false;
+  if (table_.row(index)[abi::kRowSentBytes] == 0) {
+    // Nobody has heard of us: there is no one to close it with.
+    if (conn.state == ConnState::kClosing) return false;
+    sys.send(conn.fd, "", 0);
+  }
+  return true;
+}
+
+void Reactor::fast_open_moved(uint32_t index) noexcept {
+  Conn& conn = table_.at(index);
+  if (!handshake_over(conn)) return;
+  conn.syn_waits = false;
   if (conn.out_bytes == 0) output_moved(index);
 }
 

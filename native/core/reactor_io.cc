@@ -35,6 +35,8 @@ void Reactor::serve_ready(uint32_t index, uint32_t* round_bytes) noexcept {
   Conn& conn = table_.at(index);
   if (conn.state == ConnState::kDialing && conn.ready != 0) finish_dial(index);
   bool alive = conn.state == ConnState::kOpen || conn.state == ConnState::kClosing;
+  if (conn.syn_waits && alive) [[unlikely]]
+    fast_open_moved(index);
   if (alive && conn.out_bytes > 0 && (conn.ready & kWritable) != 0) send_queue(index);
   if ((conn.ready & kReadable) == 0) return;
   if (conn.state == ConnState::kOpen) read_conn(index, round_bytes);
@@ -49,7 +51,7 @@ void Reactor::read_conn(uint32_t index, uint32_t* round_bytes) noexcept {
   while (conn.reading == ReadSide::kOpen && (conn.ready & kReadable) != 0) {
     if (table_.interest(index)[abi::kInterestRead] == 0) {
       // A reader of limited size may ask for more in this round's dispatch, before anybody calls the bytes unread.
-      bool over = conn.writing == WriteSide::kBroken || (conn.ready & kHangup) != 0;
+      bool over = conn.writing == WriteSide::kBroken || (conn.ready & (kHangup | kBroken)) != 0;
       if (conn_bytes > 0 && over) return enlist_ready(index);
       return unread(index);
     }
@@ -84,8 +86,8 @@ void Reactor::unread(uint32_t index) noexcept {
   }
   if (conn.reading == ReadSide::kOpen && (conn.ready & kHangup) != 0 && !conn.hangup_told) {
     // With nothing before the FIN this is the end, though nobody has asked for it: a connection whose FIN has gone out
-    // too is over.
-    if (sys.unread_bytes(conn.fd) == 0) return input_ended(index);
+    // too is over. What lies behind urgent data is not counted.
+    if ((conn.ready & kUrgent) == 0 && sys.unread_bytes(conn.fd) == 0) return input_ended(index);
     conn.hangup_told = true;
     owe(index, kOweHangup);
   }
@@ -185,7 +187,7 @@ Reactor::ReadStep Reactor::read_once(uint32_t index, uint32_t* bytes) noexcept {
   if (spare != kNoChunk) pool_.release(spare);
   if (got == -EINTR) return ReadStep::kAgain;
   if (got == -EAGAIN && conn.writing != WriteSide::kBroken) {
-    conn.ready &= static_cast<uint8_t>(~kUrgent);
+    conn.ready &= static_cast<uint8_t>(~(kUrgent | kBroken));
     clear_readable(index);
     return ReadStep::kDone;
   }
@@ -306,6 +308,7 @@ void Reactor::write_failed(uint32_t index, int error) noexcept {
 
 void Reactor::send_fin(uint32_t index) noexcept {
   Conn& conn = table_.at(index);
+  if (conn.syn_waits && fin_waits(index)) return;
   conn.writing = WriteSide::kFinSent;
   // Both directions are over: closing the descriptor sends the FIN.
   if (conn.reading == ReadSide::kEnded) return finish(index, abi::kOpNone, 0);

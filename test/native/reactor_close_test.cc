@@ -1,6 +1,10 @@
 // How connections end, each exactly once (the fixture counts), and what time does to them.
 #include <gtest/gtest.h>
 
+#ifdef __linux__
+#include <linux/net_tstamp.h>
+#endif
+
 #include <cerrno>
 #include <cmath>
 #include <cstdint>
@@ -82,6 +86,41 @@ TEST_F(ReactorClose, BytesThatThePeersKernelNeverTookMakeTheCloseAnError) {
   EXPECT_EQ(life.closed, 1);
   EXPECT_EQ(life.closed_errno, ETIMEDOUT);
   EXPECT_EQ(life.closed_op, abi::kOpClose);
+}
+
+TEST_F(ReactorClose, OfAUnixSocketNobodyAcknowledgesWhatThePeersQueueHolds) {
+  const SocketAddress path = unix_address();
+  auto [peer, life] = connect(listen(path));
+  host->write(life, "bye");
+  host->close(life, 60'000);
+  turns();
+  pass_ms(kPeerFinWaitMs);
+  EXPECT_EQ(life.closed, 1) << "as of a TCP peer that does not close";
+  EXPECT_EQ(life.closed_errno, 0);
+  receive_until_end(peer);
+  EXPECT_EQ(peer.received, "bye");
+}
+
+TEST_F(ReactorClose, AHandlerThatRunsForLongCostsItsConnectionNoTime) {
+  sys.unsent_bytes = [](int) noexcept { return 2; };
+  auto [closing_peer, closing] = connect(address_);
+  auto [idle_peer, idle] = connect(address_);
+  host->handle = [&, closing = &closing, idle = &idle](Event& event) {
+    if (event.type != abi::kCompletionData) return;
+    fake_now_ns += 5'000'000'000;
+    host->set_idle_timeout(*idle, 3'000);
+    host->close(*closing, 4'000);
+  };
+  closing_peer.send("?");
+  turn_until([&] { return closing.closing; });
+  turns();
+  EXPECT_EQ(closing.closed, 0) << "the linger counts from close()";
+  EXPECT_TRUE(idle.timeouts.empty()) << "and the idle timeout from where it was asked for";
+  pass_ms(3'999);
+  EXPECT_EQ(closing.closed, 0);
+  pass_ms(1);
+  EXPECT_EQ(closing.closed_errno, ETIMEDOUT);
+  EXPECT_EQ(idle.timeouts, std::vector<int>{abi::kDeadlineIdle});
 }
 
 TEST_F(ReactorClose, ClosingDiscardsInputSoThatTheLastBytesSurvive) {
@@ -289,6 +328,44 @@ TEST_F(ReactorClose, ADeadlineOfAnEarlierLifeNeverFiresInTheNext) {
   EXPECT_TRUE(next.timeouts.empty());
   EXPECT_TRUE(std::isinf(reactor().next_turn_ms()) || reactor().next_turn_ms() > now_ms());
 }
+
+// Asked how much can be read, the kernel counts up to the urgent byte only.
+TEST_F(ReactorClose, TheEndIsNotToldWhileBytesLieBehindUrgentData) {
+  auto [peer, life] = connect(address_);
+  host->set_interest(life, 0);
+  turns();
+  ASSERT_EQ(::send(peer.fd(), "!", 1, MSG_OOB | kNoSignal), 1);
+  peer.send("behind");
+  peer.shutdown_write();
+  turns();  // a kqueue may not tell of the FIN before the urgent byte is read
+  EXPECT_FALSE(life.ended);
+  host->set_interest(life, abi::kReadStream);
+  turn_until([&] { return life.ended; });
+  EXPECT_EQ(life.received, "behind");
+}
+
+#ifdef __linux__
+
+// A timestamp that waits to be fetched, which an inherited listener may have asked for, is an EPOLLERR as well.
+TEST_F(ReactorClose, AnErrorEventWithoutAnErrorEndsNothing) {
+  auto [peer, life] = connect(address_);
+  host->set_interest(life, 0);
+  const int wanted = SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE;
+  const int fd = reactor().connections().at(life.index).fd;
+  ASSERT_EQ(::setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPING, &wanted, sizeof wanted), 0);
+  host->write(life, "stamped");
+  turns();
+  peer.receive();
+  turns();
+  EXPECT_EQ(peer.received, "stamped");
+  EXPECT_FALSE(life.ended);
+  EXPECT_FALSE(life.hung_up);
+  peer.send("alive");
+  host->set_interest(life, abi::kReadStream);
+  turn_until([&] { return life.received == "alive"; });
+}
+
+#endif
 
 TEST_F(ReactorClose, AnErrorThatCannotBeAskedForEndsTheConnection) {
   auto [peer, life] = connect(address_);

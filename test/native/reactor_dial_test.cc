@@ -208,6 +208,24 @@ class ReactorFastOpen : public ReactorDialOptions {
     expect_alive(*life, listener);
   }
 
+  // The next connection brings `bytes` and a FIN; what it is answered arrives, unless its end was asked for.
+  void expect_heard(Life& life, PlainListener& listener, std::string_view bytes) {
+    std::unique_ptr<Peer> peer;
+    ASSERT_TRUE(turn_until([&] {
+      if (peer == nullptr) peer = listener.accept();
+      return peer != nullptr || life.closed != 0;
+    }));
+    ASSERT_NE(peer, nullptr) << "closed with " << std::strerror(life.closed_errno);
+    receive_until_end(*peer);
+    EXPECT_EQ(peer->received, bytes);
+    EXPECT_EQ(peer->error, 0);
+    peer->send("answer");
+    peer->close();
+    turn_until([&] { return life.closed != 0; });
+    EXPECT_EQ(life.closed_errno, 0);
+    EXPECT_EQ(life.received, life.closing ? "" : "answer");
+  }
+
   std::unique_ptr<PrivateNetwork> network_;
 };
 
@@ -264,6 +282,37 @@ TEST_F(ReactorFastOpen, ClosingBeforeAWordWasSaidEndsIt) {
     if (!gently) host->abort(*life);
     turn_until([&] { return life->closed != 0; });
   }
+}
+
+// A listener that answers no SYN until its queue is read: the handshake stays where the first bytes have begun it.
+TEST_F(ReactorFastOpen, AFinThatIsAskedForBeforeTheHandshakeIsOverTakesNothingBack) {
+  PlainListener listener(local_address());
+  fetch_cookie(listener);
+  for (const bool half : {true, false}) {
+    SCOPED_TRACE(half ? "closeWrite" : "close");
+    PlainListener full(local_address(), 0);
+    const Peer first(full.address);
+    Life* const life = host->dial(full.address, DialOptions{.fast_open = true});
+    ASSERT_NE(life, nullptr);
+    host->set_interest(*life, abi::kReadStream);
+    turn_until([&] { return life->connected; });
+    host->write(*life, "request");
+    if (half) host->close_write(*life);
+    if (!half) host->close(*life);
+    turns();
+    ASSERT_NE(full.accept(), nullptr);
+    expect_heard(*life, full, "request");
+  }
+}
+
+TEST_F(ReactorFastOpen, AFinWithoutAWordBeforeItIsHeard) {
+  PlainListener listener(local_address());
+  fetch_cookie(listener);
+  Life* const life = host->dial(listener.address, DialOptions{.fast_open = true});
+  ASSERT_NE(life, nullptr);
+  host->set_interest(*life, abi::kReadStream);
+  host->close_write(*life);
+  expect_heard(*life, listener, "");
 }
 
 #endif

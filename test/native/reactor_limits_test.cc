@@ -274,6 +274,22 @@ TEST_F(ReactorBudget, ASlabSpanIsSentThoughItsLeaseEndsInTheSameBatch) {
   EXPECT_EQ(reactor().pool().in_use_bytes(), 0u) << "the queue held the last reference";
 }
 
+TEST_F(ReactorBudget, WithoutMemoryForASlabWhatCannotBeQueuedCostsItsConnectionOnly) {
+  bool refuse = false;
+  host->refuse_slabs = [&] { return refuse; };
+  auto [peer, life] = connect(address_);
+  auto [other_peer, other] = connect(address_);
+  host->write_pinned(life, pattern(0, 8 * 1024 * 1024));
+  turns();
+  refuse = true;
+  host->write(life, "to be queued behind it");
+  turns();
+  EXPECT_EQ(life.closed, 1);
+  EXPECT_EQ(life.closed_errno, ENOBUFS);
+  EXPECT_EQ(other.closed, 0);
+  host->refuse_slabs = nullptr;
+}
+
 TEST_F(ReactorBudget, WithoutMemoryForASlabReadersWaitAndAreServedLater) {
   bool refuse = true;
   host->refuse_slabs = [&] { return refuse; };
