@@ -1,7 +1,7 @@
 // Orderly ends: whatever else goes on, what was written arrives, what came is delivered, and each end is told once.
 
 import net from 'node:net'
-import { type Conn, dial, type Handlers, type Task } from 'edgewire'
+import { type Conn, dial, type Handlers, stats, type Task } from 'edgewire'
 import { describe, expect, test } from 'vitest'
 import {
   allClosed,
@@ -198,6 +198,30 @@ describe('both directions have ended while the connection is paused', () => {
     conn.resume()
     await sleep(20)
     expect(seen.filter((what) => what.startsWith('close')).length).toBe(1)
+  })
+
+  test.each(['close', 'abort'] as const)('%s() gives up what is held, and `close` is told', async (how) => {
+    const { seen, conn } = await heldClosed(() => {})
+    const over = conn.closed
+    conn[how]()
+    conn.pause()
+    expect(seen).toEqual(['data'])
+    await until('close is told', () => seen.length > 1)
+    expect(seen).toEqual(['data', 'close undefined'])
+    conn.resume()
+    conn[how]()
+    await sleep(5)
+    expect(seen.length).toBe(2)
+    expect(await within('closed resolves', over)).toBeUndefined()
+    expect(stats().slabInUseBytes).toBe(0)
+  })
+
+  test.each(['close', 'abort'] as const)('after %s() in `data` there is only `close`', async (how) => {
+    const { seen, conn } = await heldClosed((it) => it[how]())
+    conn.resume()
+    await until('close is told', () => seen.length > 1)
+    await sleep(5)
+    expect(seen).toEqual(['data', 'close undefined'])
   })
 
   test('a task reads what is held, then null', async () => {
