@@ -188,7 +188,8 @@ export interface Conn extends AsyncDisposable, AsyncIterable<Buffer> {
   /**
    * Deadlines are absolute, as in Go's net.Conn: they apply to pending and to future operations, and a passed one makes
    * them fail until it is moved or cleared. Setting one costs a store, so set it anew for every message.
-   * With event handlers a passed deadline calls `timeout` once. setDeadline sets both.
+   * With event handlers a passed deadline calls `timeout` once. setDeadline sets both. After close() none passes any more,
+   * nor does the idle timeout: `lingerMs` is the bound then.
    */
   setDeadline(deadline: Deadline): void
   setReadDeadline(deadline: Deadline): void
@@ -281,6 +282,7 @@ export interface Listener extends AsyncDisposable, AsyncIterable<Conn> {
   close(): Promise<void>
   /** Stops accepting, then closes every connection and waits until they are over. */
   shutdown(): Promise<void>
+  /** Connections as they come. Leaving the loop early closes the listener, and the connections that nobody has taken. */
   [Symbol.asyncIterator](): AsyncIterableIterator<Conn>
   /** Cheap enough to read every second: it adds up the open connections. */
   stats(): ListenerStats
