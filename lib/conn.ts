@@ -322,8 +322,7 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
   }
 
   private callEnd(): void {
-    if (this.phase === Phase.Closing) return
-    if (this.has(Mark.EndTold)) return
+    if (this.has(Mark.EndTold) || (this.phase >= Phase.Closing && !this.rare?.heldClose)) return
     this.mark(Mark.EndTold)
     const { handlers } = this.owner
     if (handlers?.end === undefined) this.close()

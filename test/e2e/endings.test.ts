@@ -264,6 +264,28 @@ describe.each(named)('%s', (_, transport) => {
     expect(seen).toEqual(['x', 'end', 'close'])
   })
 
+  test('`end` that came while it was paused is not told after `close`', async () => {
+    const seen: string[] = []
+    const paused = deferred<Conn>()
+    const listener = await serve(transport, {
+      data(conn) {
+        conn.pause()
+        paused.resolve(conn)
+      },
+      end: () => seen.push('end'),
+      close: (_, error) => seen.push(`close ${error?.code}`),
+    })
+    const peer = await connect(listener, { allowHalfOpen: true })
+    peer.socket.end('x')
+    const conn = await within('it is paused', paused.promise)
+    await until('the FIN is there', () => conn.state === 'read-closed')
+    conn.abort()
+    await allClosed(listener)
+    conn.resume()
+    await turn()
+    expect(seen).toEqual(['close ERR_CONN_ABORTED'])
+  })
+
   test('`end` that came while it was paused is told once, after the bytes', async () => {
     const seen: string[] = []
     const listener = await serve(transport, {
