@@ -232,7 +232,8 @@ export interface Conn extends AsyncDisposable, AsyncIterable<Buffer> {
   readonly listener: Listener | undefined
 
   setNoDelay(on?: boolean): this
-  /** TCP keep-alive; the first probe after so long, milliseconds (in whole seconds; 0: the system's default). */
+  /** TCP keep-alive; the first probe after so long, milliseconds (in whole seconds, on Linux at most 32,767 of them; 0:
+   *  the system's default). */
   setKeepAlive(on?: boolean, initialDelayMs?: number): this
   /**
    * Asks for a kernel receive buffer of so many bytes: SO_RCVBUF (socket(7)). Linux doubles the number, holds it to
