@@ -4,7 +4,7 @@ import * as abi from './abi.js'
 import { checkInteger } from './addr.js'
 import { BytesMax, type ConnOwner, Input, Mark, Output, Phase } from './conn_core.js'
 import { ConnOutput } from './conn_output.js'
-import { epochOf, hasFired, idleTimeoutMs, isPast, storeDeadline, storeIdleTimeout } from './deadline.js'
+import { epochOf, hasFired, idleTimeoutMs, isPast, markFired, storeDeadline, storeIdleTimeout } from './deadline.js'
 import { describeValue, invalidArgument, NetError, type Op, systemError } from './errors.js'
 import { Inbox } from './inbox.js'
 import { releaseAddress, releaseChunk, retainAddress, retainChunk } from './lease.js'
@@ -125,7 +125,7 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
     }
   }
 
-  /** A handler threw when only the telling was left: `close` is told all the same. */
+  /** When only the telling was left: a handler threw, or gave it up. `close` is told all the same. */
   private tellHeldClose(): void {
     if (!this.rare?.heldClose) return
     this.rare.heldClose = false
@@ -146,16 +146,26 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
   }
 
   close(): void {
-    if (this.rare?.heldClose) this.inbox?.dropHeld()
+    if (this.rare?.heldClose) this.forgoHeld()
     if (this.phase >= Phase.Closing) return
     const dialing = this.phase === Phase.Dialing
     this.phase = Phase.Closing
     this.loop.push(dialing ? abi.CommandAbort : abi.CommandClose, this.index, this.owner.settings.lingerMs, 0)
     this.inbox?.fail(this.closedError('read'))
+    // What is dropped will be missing, so the peer's FIN behind it is not the end that a read may report.
+    if (this.inbox?.hasBytes) this.input = Input.HungUp
     this.inbox?.dropHeld()
   }
 
+  /** close() or abort() of a connection that is over but for the telling: only `close` is told, after the caller. */
+  private forgoHeld(): void {
+    this.inbox?.dropHeld()
+    this.mark(Mark.EndTold)
+    queueMicrotask(() => this.context?.runInAsyncScope(this.tellHeldClose, this))
+  }
+
   abort(reason?: Error): void {
+    if (this.rare?.heldClose) this.forgoHeld()
     if (this.phase === Phase.Closed || (this.phase === Phase.Closing && this.reason !== undefined)) return
     this.reason =
       reason instanceof NetError
@@ -211,7 +221,9 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
     const epoch = epochOf(deadline)
     this.needOpen('write')
     storeDeadline(this.loop, this.index, abi.RowWriteDeadline, epoch)
-    if (this.rare !== undefined && epoch <= Date.now()) this.expireWrites()
+    if (this.rare === undefined || epoch > Date.now()) return
+    // Those who waited have it: there is nothing left for the `timeout` handler.
+    if (this.expireWrites()) markFired(this.loop, this.index, abi.RowWriteDeadline)
   }
 
   setIdleTimeout(ms: number): void {
@@ -310,8 +322,7 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
   }
 
   private callEnd(): void {
-    if (this.phase === Phase.Closing) return
-    if (this.has(Mark.EndTold)) return
+    if (this.has(Mark.EndTold) || (this.phase >= Phase.Closing && !this.rare?.heldClose)) return
     this.mark(Mark.EndTold)
     const { handlers } = this.owner
     if (handlers?.end === undefined) this.close()

@@ -36,7 +36,10 @@ export abstract class ConnOutput extends ConnCore {
   protected writeBytes(bytes: Uint8Array): boolean {
     const { loop, index } = this
     const count = bytes.length
-    if (count === 0) return !this.has(Mark.AboveHighWater)
+    if (count === 0) {
+      checkAttached(bytes)
+      return !this.has(Mark.AboveHighWater)
+    }
     if (loop.debug) this.checkLent(bytes)
     if (this.bufferedAmount + count > this.limitBytes) return this.overflow(count)
     if (count < CopyBelowBytes) {
@@ -154,7 +157,25 @@ export abstract class ConnOutput extends ConnCore {
 
 function bytesOf(data: unknown): Uint8Array {
   if (data instanceof Uint8Array) return data
-  if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
-  if (data instanceof ArrayBuffer) return new Uint8Array(data)
+  try {
+    if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+    if (data instanceof ArrayBuffer) return new Uint8Array(data)
+  } catch {
+    throw detachedArgument(data)
+  }
   throw invalidArgument('write', 'write() takes a string, a Uint8Array, an ArrayBuffer or a DataView', data)
+}
+
+/** A view of memory that was transferred away, or shrunk so far, has no bytes either, but was not meant to be empty. */
+function checkAttached(bytes: Uint8Array): void {
+  try {
+    // The cheapest call that asks; `detached` of ArrayBuffer is newer than Node 20.
+    Uint8Array.prototype.keys.call(bytes)
+  } catch {
+    throw detachedArgument(bytes)
+  }
+}
+
+function detachedArgument(data: unknown): NetError {
+  return invalidArgument('write', 'the bytes to write were transferred away, or their buffer shrunk', data)
 }

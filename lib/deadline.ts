@@ -41,6 +41,11 @@ export function hasFired(loop: Loop, index: number, word: number): boolean {
   return loop.doubles[index * abi.RowWords + word] === Number.NEGATIVE_INFINITY
 }
 
+/** Native has nothing to tell of it any more. */
+export function markFired(loop: Loop, index: number, word: number): void {
+  loop.doubles[index * abi.RowWords + word] = Number.NEGATIVE_INFINITY
+}
+
 export function idleTimeoutMs(loop: Loop, index: number): number {
   return loop.doubles[index * abi.RowWords + abi.RowIdleMs] as number
 }

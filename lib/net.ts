@@ -23,7 +23,8 @@ export type Overflow =
   | 'abort'
   /** write() throws ERR_BUFFER_OVERFLOW; nothing of that write is sent. */
   | 'throw'
-  /** write() returns false; nothing of that write is sent, and `overflowDrops` in the stats goes up. */
+  /** write() returns false; nothing of that write is sent, and `overflowDrops` in the stats goes up. `drain` follows only
+   *  if more than lowWaterMark bytes are queued. */
   | 'drop'
 
 /** Settings of a connection, given to listen() for all of its connections or to dial(). */
@@ -179,7 +180,7 @@ export interface Conn extends AsyncDisposable, AsyncIterable<Buffer> {
    *  and has sent its FIN, for which it gets a second; bounded by `lingerMs`. */
   close(): void
   /** Ends at once with RST; what is queued is dropped. Pending operations fail with `reason`, later ones with a NetError
-   *  (ERR_CONN_ABORTED, `reason` as its cause). */
+   *  (ERR_CONN_ABORTED, `reason` as its cause; or `reason` itself when it is one). */
   abort(reason?: Error): void
   /** Resolves when the connection is over, with what ended it or undefined. Never rejects. */
   readonly closed: Promise<NetError | undefined>
@@ -187,11 +188,12 @@ export interface Conn extends AsyncDisposable, AsyncIterable<Buffer> {
   /**
    * Deadlines are absolute, as in Go's net.Conn: they apply to pending and to future operations, and a passed one makes
    * them fail until it is moved or cleared. Setting one costs a store, so set it anew for every message.
-   * With event handlers a passed deadline calls `timeout` once. setDeadline sets both.
+   * With event handlers a passed deadline calls `timeout` once. setDeadline sets both. After close() none passes any more,
+   * nor does the idle timeout: `lingerMs` is the bound then.
    */
   setDeadline(deadline: Deadline): void
   setReadDeadline(deadline: Deadline): void
-  /** For drained(), flushed() and write(). */
+  /** For write(), and for drained() and flushed() that have something to wait for. */
   setWriteDeadline(deadline: Deadline): void
   /** Closes the connection with ERR_IDLE_TIMEOUT when no byte has moved for so long, milliseconds; 0: never. */
   setIdleTimeout(ms: number): void
@@ -223,13 +225,15 @@ export interface Conn extends AsyncDisposable, AsyncIterable<Buffer> {
   readonly remoteFamily: string | undefined
   /** Bytes read from the kernel. */
   readonly bytesRead: number
-  /** Bytes that the kernel has taken. bytesWritten + bufferedAmount is what write() has taken. */
+  /** Bytes that the kernel has taken. bytesWritten + bufferedAmount is what write() has taken, until the connection is
+   *  over: then what was dropped counts no more. */
   readonly bytesWritten: number
   /** The listener that accepted it; undefined when it was dialed. */
   readonly listener: Listener | undefined
 
   setNoDelay(on?: boolean): this
-  /** TCP keep-alive; the first probe after so long, milliseconds (in whole seconds; 0: the system's default). */
+  /** TCP keep-alive; the first probe after so long, milliseconds (in whole seconds, on Linux at most 32,767 of them; 0:
+   *  the system's default). */
   setKeepAlive(on?: boolean, initialDelayMs?: number): this
   /**
    * Asks for a kernel receive buffer of so many bytes: SO_RCVBUF (socket(7)). Linux doubles the number, holds it to
@@ -279,6 +283,7 @@ export interface Listener extends AsyncDisposable, AsyncIterable<Conn> {
   close(): Promise<void>
   /** Stops accepting, then closes every connection and waits until they are over. */
   shutdown(): Promise<void>
+  /** Connections as they come. Leaving the loop early closes the listener, and the connections that nobody has taken. */
   [Symbol.asyncIterator](): AsyncIterableIterator<Conn>
   /** Cheap enough to read every second: it adds up the open connections. */
   stats(): ListenerStats

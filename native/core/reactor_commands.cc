@@ -205,6 +205,7 @@ void Reactor::queue_commands(uint32_t index, size_t skip) noexcept {
       continue;
     }
     int error = queue_record(index, record, static_cast<uint32_t>(skip));
+    if (error == ENOBUFS) metric(abi::kMetricEvictions)++;
     if (error != 0) return reset(index, abi::kOpWrite, error);
     skip = 0;
     conn.command_first = command_next_[conn.command_first];

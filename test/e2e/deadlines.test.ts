@@ -246,6 +246,27 @@ describe('event handlers', () => {
     expect(seen).toEqual(['read'])
   })
 
+  test.each(['timeout handler', 'no timeout handler'])(
+    'a write deadline in the past that rejects who waits tells nobody else: %s',
+    async (which) => {
+      const seen: string[] = []
+      const both = await handled({
+        ...(which === 'timeout handler' ? { timeout: () => seen.push('timeout') } : {}),
+        close: () => seen.push('close'),
+      })
+      await stall(both)
+      const { conn } = both
+      const failed = [rejection(conn.drained()), rejection(conn.flushed())]
+      conn.setWriteDeadline(Date.now() - 1)
+      for (const each of failed) expect(await each).toMatchObject({ ...exceeded, op: 'write' })
+      await sleep(20)
+      expect(seen).toEqual([])
+      expect(conn.state).toBe('open')
+      expect(() => conn.write('x')).toThrow(expect.objectContaining(exceeded))
+      conn.abort()
+    },
+  )
+
   test('a deadline that is moved in every `data` does not fire', async () => {
     const seen: string[] = []
     const { conn, peer } = await handled({

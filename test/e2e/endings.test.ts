@@ -1,7 +1,7 @@
 // Orderly ends: whatever else goes on, what was written arrives, what came is delivered, and each end is told once.
 
 import net from 'node:net'
-import { type Conn, dial, type Handlers, type Task } from 'edgewire'
+import { type Conn, dial, type Handlers, stats, type Task } from 'edgewire'
 import { describe, expect, test } from 'vitest'
 import {
   allClosed,
@@ -200,6 +200,30 @@ describe('both directions have ended while the connection is paused', () => {
     expect(seen.filter((what) => what.startsWith('close')).length).toBe(1)
   })
 
+  test.each(['close', 'abort'] as const)('%s() gives up what is held, and `close` is told', async (how) => {
+    const { seen, conn } = await heldClosed(() => {})
+    const over = conn.closed
+    conn[how]()
+    conn.pause()
+    expect(seen).toEqual(['data'])
+    await until('close is told', () => seen.length > 1)
+    expect(seen).toEqual(['data', 'close undefined'])
+    conn.resume()
+    conn[how]()
+    await sleep(5)
+    expect(seen.length).toBe(2)
+    expect(await within('closed resolves', over)).toBeUndefined()
+    expect(stats().slabInUseBytes).toBe(0)
+  })
+
+  test.each(['close', 'abort'] as const)('after %s() in `data` there is only `close`', async (how) => {
+    const { seen, conn } = await heldClosed((it) => it[how]())
+    conn.resume()
+    await until('close is told', () => seen.length > 1)
+    await sleep(5)
+    expect(seen).toEqual(['data', 'close undefined'])
+  })
+
   test('a task reads what is held, then null', async () => {
     const conn = await dial({ host: '127.0.0.1', port: await answering(answer) })
     conn.closeWrite()
@@ -238,6 +262,28 @@ describe.each(named)('%s', (_, transport) => {
     conn.close()
     await allClosed(listener)
     expect(seen).toEqual(['x', 'end', 'close'])
+  })
+
+  test('`end` that came while it was paused is not told after `close`', async () => {
+    const seen: string[] = []
+    const paused = deferred<Conn>()
+    const listener = await serve(transport, {
+      data(conn) {
+        conn.pause()
+        paused.resolve(conn)
+      },
+      end: () => seen.push('end'),
+      close: (_, error) => seen.push(`close ${error?.code}`),
+    })
+    const peer = await connect(listener, { allowHalfOpen: true })
+    peer.socket.end('x')
+    const conn = await within('it is paused', paused.promise)
+    await until('the FIN is there', () => conn.state === 'read-closed')
+    conn.abort()
+    await allClosed(listener)
+    conn.resume()
+    await turn()
+    expect(seen).toEqual(['close ERR_CONN_ABORTED'])
   })
 
   test('`end` that came while it was paused is told once, after the bytes', async () => {

@@ -18,6 +18,7 @@ import {
   serve,
   tcp4,
   turn,
+  until,
   within,
 } from './harness.ts'
 import { run } from './programs.ts'
@@ -233,6 +234,19 @@ test('bytes that were read ahead are still there after the peer has gone', async
   expect(text).toBe('0123456789')
   expect(await within('EOF', conn.read(one))).toBeNull()
   conn.close()
+})
+
+test('bytes that close() has dropped are not passed off as the end of what the peer sent', async () => {
+  const { conn, peer } = await pair()
+  peer.socket.end('0123456789')
+  expect(await within('a read', conn.read(new Uint8Array(1)))).toBe(1)
+  await until('the FIN is there', () => conn.state === 'read-closed')
+  conn.close()
+  for (const state of ['closing', 'closed']) {
+    expect(conn.state).toBe(state)
+    expect(await rejection(conn.read(new Uint8Array(1)))).toMatchObject({ code: 'ERR_CONN_CLOSED', op: 'read' })
+    await within('it is over', conn.closed)
+  }
 })
 
 test('a reader whose buffer is always filled is read ahead: fewer system calls than reads', async () => {

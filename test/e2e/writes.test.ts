@@ -37,6 +37,12 @@ const bytes = (data: Writable): Buffer => {
     : Buffer.from(data)
 }
 
+/** TypeScript does not know of them yet. */
+const Resizable = ArrayBuffer as unknown as new (
+  bytes: number,
+  options: { maxByteLength: number },
+) => ArrayBuffer & { resize(bytes: number): void }
+
 describe('what write() takes', () => {
   const backing = randomBytes(200 * KiB)
   const kinds: [string, Writable][] = [
@@ -71,6 +77,24 @@ describe('what write() takes', () => {
     await within('the server finishes', peer.ended)
     expectBytes(peer.received, Buffer.concat([Buffer.from('<'), bytes(data), Buffer.from('>')]))
     expect(conn.bytesWritten).toBe(bytes(data).length + 2)
+  })
+
+  test.each([
+    ['an ArrayBuffer', (memory: ArrayBuffer) => memory],
+    ['a Uint8Array', (memory: ArrayBuffer) => new Uint8Array(memory, 4)],
+    ['a DataView', (memory: ArrayBuffer) => new DataView(memory, 4)],
+  ])('%s whose memory has gone elsewhere is refused, not taken for empty', async (_, make) => {
+    const { conn } = await pair()
+    const detached = make(new ArrayBuffer(64))
+    structuredClone(null, { transfer: [detached instanceof ArrayBuffer ? detached : detached.buffer] })
+    const refused = expect.objectContaining({ name: 'NetError', code: 'ERR_INVALID_ARG', op: 'write' })
+    expect(() => conn.write(detached as Uint8Array)).toThrow(refused)
+    if (detached instanceof ArrayBuffer) return
+    const resizable = new Resizable(64, { maxByteLength: 64 })
+    const outside = make(resizable)
+    resizable.resize(2)
+    expect(() => conn.write(outside as Uint8Array)).toThrow(refused)
+    expect(conn.state).toBe('open')
   })
 
   test('nothing: an empty write sends nothing and is not above the watermark', async () => {
@@ -303,12 +327,7 @@ describe('memory that goes away after write()', () => {
   test('a resizable buffer that shrinks costs its connection, and no byte from behind its end is sent', async () => {
     const { conn, peer } = await pair()
     peer.socket.pause()
-    const resizable = new (
-      ArrayBuffer as unknown as new (
-        n: number,
-        o: object,
-      ) => ArrayBuffer & { resize(n: number): void }
-    )(size, { maxByteLength: size })
+    const resizable = new Resizable(size, { maxByteLength: size })
     const view = new Uint8Array(resizable)
     view.fill(1)
     conn.write(view)

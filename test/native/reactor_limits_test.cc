@@ -86,6 +86,7 @@ TEST_F(ReactorBudget, AStalledConnectionBeyondTheReserveIsClosedAndNoOther) {
   EXPECT_EQ(stalled.closed, 1);
   EXPECT_EQ(stalled.closed_errno, ENOBUFS);
   EXPECT_EQ(stalled.closed_op, abi::kOpWrite);
+  EXPECT_EQ(host->metric(abi::kMetricEvictions), 1);
   EXPECT_EQ(other.closed, 0);
   other_peer.send("and read");
   turn_until([&] { return other.received == "and read"; });
