@@ -46,7 +46,8 @@ import { runTrial } from './trial.mjs'
 
 /**
  * Group by group, and within one round by round, each server once a round: what is divided by each other lies as close
- * together in time as it can. Every round begins with another server, so that none is always the first one.
+ * together in time as it can. Every round begins with another server, so that none is always the first one, and every
+ * other one runs backwards, so that none always follows the same one.
  * @param {Campaign} campaign
  * @returns {Promise<Measured[]>}
  */
@@ -105,8 +106,8 @@ async function measureGroup(campaign, group, deadline) {
   for (let round = 0; round < rounds; round++) {
     const begun = Date.now()
     if (round > 0 && begun + roundMs > deadline) break
-    for (const server of rotate(servers, round)) {
-      for (const tally of tallies) await measureOnce(campaign, tally, server, round)
+    for (const server of inTurn(servers, round)) {
+      for (const tally of inTurn(tallies, round)) await measureOnce(campaign, tally, server, round)
     }
     roundMs = Date.now() - begun
   }
@@ -166,7 +167,7 @@ export async function measureMemory({ rounds, settings, onStep, onFailure }, ser
   /** @type {Map<Server, number[]>} */
   const results = new Map(servers.map((server) => [server, []]))
   for (let round = 0; round < memoryRounds(rounds); round++) {
-    for (const server of rotate(servers, round)) {
+    for (const server of inTurn(servers, round)) {
       const bytes = results.get(server)
       if (bytes === undefined) continue
       const step = { title: 'idle', server, round }
@@ -220,13 +221,15 @@ export async function countSystemCalls({ settings, onStep, onFailure }, entries)
 }
 
 /**
+ * The order of a round. It begins with another one each time, and every other round runs backwards: with a rotation alone
+ * each would always follow the same one, and inherit whatever that leaves behind (sockets in TIME_WAIT, a warm core).
  * @template T
  * @param {T[]} list
- * @param {number} by
+ * @param {number} round
  */
-function rotate(list, by) {
-  const first = by % list.length
-  return [...list.slice(first), ...list.slice(0, first)]
+function inTurn(list, round) {
+  const step = round % 2 === 0 ? 1 : list.length - 1
+  return list.map((_, i) => list[(round + i * step) % list.length])
 }
 
 /** @param {LoadResult} result */
