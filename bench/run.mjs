@@ -25,6 +25,7 @@ import { writeReport } from './harness/report.mjs'
 import { scenarioNamed, titleOf } from './harness/scenarios.mjs'
 import { NET, root, servers } from './harness/servers.mjs'
 import { present, requirePrograms, run } from './harness/start.mjs'
+import { ROUNDS_LEAST } from './harness/stats.mjs'
 import { explain, summarize } from './harness/summary.mjs'
 import { noStrace } from './harness/syscalls.mjs'
 import { callTable, comparisonTable, goalTable, loadTable, memoryTable } from './harness/tables.mjs'
@@ -124,7 +125,7 @@ function show(record, options) {
   if (options.compare !== undefined) console.log(comparisonTable(loads, REVISION, options.compare))
   if (memory.length > 0) console.log(memoryTable(memory, IDLE_CONNECTIONS))
   if (syscalls.length > 0) console.log(callTable(syscalls, title))
-  if (options.compare === undefined && settings.trials > 1) {
+  if (options.compare === undefined && Math.max(settings.trials, settings.goalTrials ?? 0) >= ROUNDS_LEAST) {
     const outcomes = judge(record)
       .map(({ drivers, ...rest }) => ({ ...rest, drivers: drivers.map(onlyMeasured) }))
       .filter(({ drivers }) => drivers.some(({ findings }) => findings.length > 0))

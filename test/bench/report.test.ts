@@ -43,9 +43,10 @@ describe('a goal', () => {
     expect(outcome(fanout([4.1, 4.2, 4.2, 4.3, 4.4]), 'fan-out')).toMatchObject({ verdict: 'missed' })
   })
 
-  test('is not decided by a single round', () => {
-    const loads = [load('fanout-1000', { net: [10], edgewire: [1] })]
-    expect(outcome(loads, 'fan-out')?.verdict).toBe('not decided')
+  test.each([1, 2, 4])('is not decided by %i rounds, whose range has not the confidence', (rounds) => {
+    const of = (cpu: number) => outcome([load('fanout-1000', { net: some(10), edgewire: some(cpu) })], 'fan-out')
+    const some = (value: number) => Array<number>(rounds).fill(value)
+    expect([of(1)?.verdict, of(9)?.verdict]).toEqual(['not decided', 'not decided'])
   })
 
   test('needs all of its bounds', () => {
@@ -135,9 +136,10 @@ describe('a goal', () => {
 
   test('counts the bytes of an idle connection', () => {
     const memory = (bytes: number[]) => [{ server: named('edgewire'), bytes }]
-    expect(outcome([], 'idle', memory([390, 395, 400]))?.verdict).toBe('met')
-    expect(outcome([], 'idle', memory([390, 395, 401]))?.verdict).toBe('not decided')
-    expect(outcome([], 'idle', memory([410, 420, 430]))?.verdict).toBe('missed')
+    expect(outcome([], 'idle', memory([390, 395, 395, 396, 400]))?.verdict).toBe('met')
+    expect(outcome([], 'idle', memory([390, 395, 395, 396, 401]))?.verdict).toBe('not decided')
+    expect(outcome([], 'idle', memory([410, 420, 420, 425, 430]))?.verdict).toBe('missed')
+    expect(outcome([], 'idle', memory([390, 395, 400]))?.verdict).toBe('not decided')
   })
 
   test('is about loads that exist', () => {
@@ -160,6 +162,26 @@ describe('where edgewire loses', () => {
     expect(peers[0].points.join()).toMatch(/CPU per message x1\.50,messages a second x0\.67,p50 x1\.50,p99 x1\.50/)
     expect(floor.map(({ server }) => server)).toEqual(['C floor'])
     expect(undecided).toBe(4)
+  })
+
+  test('includes what is behind by an interval too wide for a ratio', () => {
+    const loads = [load('64b-64', { net: steady(1), edgewire: [2, 3, 5, 7, 9] })]
+    const { peers, undecided } = lossesIn({ loads, memory: [] })
+    expect(peers[0].points[0]).toMatch(/^CPU per message ~ 2\.00\.\.8\.9\d$/)
+    expect(peers[0].points).toHaveLength(4)
+    expect(undecided).toBe(0)
+    const ahead = lossesIn({ loads: [load('64b-64', { net: [2, 3, 5, 7, 9], edgewire: steady(1) })], memory: [] })
+    expect([ahead.peers, ahead.undecided]).toEqual([[], 0])
+  })
+
+  test('is not told by one round', () => {
+    const { peers, undecided } = lossesIn({ loads: [load('64b-64', { net: [1], edgewire: [9] })], memory: [] })
+    expect([peers, undecided]).toEqual([[], 4])
+  })
+
+  test('looks at the p99.9 of an open loop', () => {
+    const rated = { ...load('rate', { bun: steady(4), edgewire: steady(5) }), rate: 1000 }
+    expect(lossesIn({ loads: [rated], memory: [] }).peers[0].points.join()).toContain('p99.9 x1.25')
   })
 
   test('does not count the rate of an open loop', () => {
@@ -190,7 +212,7 @@ const full = record(
   {
     skipped: ['go: the Go server is not installed'],
     failures: [{ scenario: 'churn', server: 'deno', round: 1, reason: 'it crashed\nwith a stack' }],
-    memory: [{ server: named('edgewire'), bytes: [500, 510, 520] }],
+    memory: [{ server: named('edgewire'), bytes: [500, 505, 510, 515, 520] }],
     syscalls: [
       { scenario: '64b-64', server: named('edgewire'), calls: { all: 2.05, byName: { recvfrom: 1, sendto: 1 } } },
     ],
