@@ -4,6 +4,7 @@
 import path from 'node:path'
 import pc from 'picocolors'
 import { countSystemCalls, measureLoads, measureMemory } from './harness/campaign.mjs'
+import { withheld } from './harness/child.mjs'
 import { buildRevision, REVISION } from './harness/compare.mjs'
 import { judge } from './harness/goals.mjs'
 import { installPeers } from './harness/install.mjs'
@@ -20,7 +21,15 @@ import {
   withIdle,
 } from './harness/plan.mjs'
 import { Progress } from './harness/progress.mjs'
-import { describeTrials, portable, readRecord, recordRun, resultFile, writeRecord } from './harness/record.mjs'
+import {
+  describeTrials,
+  portable,
+  readRecord,
+  recordRun,
+  requireWritable,
+  resultFile,
+  writeRecord,
+} from './harness/record.mjs'
 import { writeReport } from './harness/report.mjs'
 import { scenarioNamed, titleOf } from './harness/scenarios.mjs'
 import { NET, root, servers } from './harness/servers.mjs'
@@ -44,10 +53,11 @@ run(async () => {
     const written = await writeReport(readRecord(options.report), root)
     return console.log(written.map((file) => path.relative(process.cwd(), file)).join('\n'))
   }
+  const file = options.json ?? resultFile(root, new Date())
+  requireWritable(file)
   const record = await recordRun(root, options, () => measure(options))
-  const file = options.json ?? resultFile(root, new Date(record.date))
+  show(record, options) // first: if it cannot be written any more, it has been seen
   writeRecord(file, record)
-  show(record, options)
   console.log(pc.dim(`\nEvery trial: ${path.relative(process.cwd(), file)}`))
   if (record.failures.length > 0) throw new Error(describeFailures(record.failures))
 })
@@ -71,6 +81,7 @@ async function measure(options) {
     ...settings,
   }
   for (const line of skipped) console.log(pc.yellow(`skipped: ${portable(line, root)}`))
+  if (withheld().length > 0) console.log(pc.dim(`No server gets ${withheld().join(', ')}.`))
   const trials = countTrials(plan.groups, rounds) + extent.idle.length * memoryRounds(options.trials)
   const more = extent.syscalls.reduce((sum, entry) => sum + entry.servers.length, 0)
   const budget = options.quick ? { budgetMs: QUICK_BUDGET_MS } : {}
@@ -135,7 +146,7 @@ function show(record, options) {
   for (const { scenario, server, reason } of absent) console.log(pc.dim(`${scenario} without ${server}: ${reason}`))
   console.log(
     pc.dim(
-      `\n${describeMachine(record.machine)}\nMedians of ${describeTrials(settings)}, smallest..largest below. A ratio that ` +
+      `\n${describeMachine(record.machine)}\nMedians of ${describeTrials(record)}, smallest..largest below. A ratio that ` +
         'the spread swallows is not shown: "~" is its range, "same": within 5%. How to read this: bench/README.md.',
     ),
   )

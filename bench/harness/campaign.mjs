@@ -99,8 +99,11 @@ class Tally {
  */
 async function measureGroup(campaign, group, deadline) {
   const tallies = []
-  for (const entry of group) tallies.push(new Tally(entry, await rateOf(campaign, entry)))
-  const servers = [...new Set(group.flatMap((entry) => entry.servers))]
+  for (const entry of group) {
+    const rate = await rateOf(campaign, entry)
+    if (rate !== 'unknown') tallies.push(new Tally(entry, rate))
+  }
+  const servers = [...new Set(tallies.flatMap((tally) => tally.servers))]
   const rounds = roundsOf(group, campaign)
   let roundMs = 0
   for (let round = 0; round < rounds; round++) {
@@ -141,8 +144,9 @@ async function measureOnce({ settings, onStep, onFailure, trial = runTrial }, ta
  * The rate of an open loop, from what the named server does at most in a closed one, on this machine and today.
  * @param {Campaign} campaign
  * @param {Entry} entry
+ * @returns {Promise<number | undefined | 'unknown'>} undefined: its loop is closed; unknown: that server has failed
  */
-async function rateOf({ rated = [], settings, onStep, trial = runTrial }, { scenario, servers }) {
+async function rateOf({ rated = [], settings, onStep, onFailure, trial = runTrial }, { scenario, servers }) {
   const { atPeak } = scenario
   if (atPeak === undefined) return undefined
   const server = [...rated, ...servers].find(({ name }) => name === atPeak.of)
@@ -151,9 +155,17 @@ async function rateOf({ rated = [], settings, onStep, trial = runTrial }, { scen
   for (let round = 0; round < PEAK_ROUNDS; round++) {
     const step = { title: `${titleOf(scenario)}: peak`, server, round }
     onStep(step)
-    const result = await trial(server, scenario, settings).catch((error) => Promise.reject(named(step, error)))
-    peaks.push(result.messagesPerSecond)
-    onStep({ ...step, outcome: loadOutcome(result) })
+    try {
+      const result = await trial(server, scenario, settings)
+      peaks.push(result.messagesPerSecond)
+      onStep({ ...step, outcome: loadOutcome(result) })
+    } catch (error) {
+      // All that was measured before would be lost with the run.
+      if (onFailure === undefined) throw named(step, error)
+      onFailure({ scenario: `${scenario.name} (its rate)`, server: server.name, round, reason: messageOf(error) })
+      onStep({ ...step, outcome: `failed: ${messageOf(error)}` })
+      return 'unknown'
+    }
   }
   return Math.round(spread(peaks).median * atPeak.share)
 }

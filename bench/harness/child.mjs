@@ -59,6 +59,26 @@ function pinnableCores() {
   return cores.length > 1 && works(['taskset', '-c', `${cores[0]}`, 'true']) ? cores.slice(0, 2) : []
 }
 
+// What a shell may have set for other purposes, and what makes one runtime faster or slower than it is for others: nothing
+// of it would be seen in the results.
+const TUNING =
+  /^(EDGEWIRE_|NODE_(OPTIONS|DEBUG|V8_COVERAGE)|UV_|BUN_|DENO_(?!DIR$)|GO(GC|MEMLIMIT|DEBUG|MAXPROCS)$|MALLOC_|GLIBC_TUNABLES$|LD_PRELOAD$)/
+
+/**
+ * The names that no child gets.
+ * @param {NodeJS.ProcessEnv} [env]
+ */
+export function withheld(env = process.env) {
+  return Object.keys(env).filter((name) => TUNING.test(name))
+}
+
+/** @param {NodeJS.ProcessEnv} env */
+function untuned(env) {
+  const left = { ...env }
+  for (const name of withheld(env)) delete left[name]
+  return left
+}
+
 /**
  * The time limit of a race; does not keep the process alive.
  * @param {number} ms
@@ -83,7 +103,7 @@ export class Child {
     this.name = name
     // setpriv and taskset replace themselves with what they run: the child's pid is the server's.
     const [file, ...args] = [...dieWithParent, ...prefix, ...command]
-    this.process = spawn(file, args, { stdio: 'pipe' })
+    this.process = spawn(file, args, { stdio: 'pipe', env: untuned(process.env) })
     alive.add(this)
     this.process.stdin.on('error', () => {}) // it may be gone already
     this.#firstLine = new Promise((resolve) => {

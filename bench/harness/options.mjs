@@ -7,7 +7,7 @@ import { servers } from './servers.mjs'
 const scenarioNames = [...scenarios.map(({ name }) => name), IDLE]
 const serverNames = servers.map(({ name }) => name)
 
-export const TRIALS = 5
+const TRIALS = 5
 const QUICK_TRIALS = 3
 const SECONDS = 1
 const QUICK_SECONDS = 0.5

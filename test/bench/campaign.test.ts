@@ -1,8 +1,9 @@
 // The order of all trials, and what becomes of a server that fails. A trial is a function here; only for its window does
 // a server run.
 
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { type Campaign, type Failure, measureLoads } from '../../bench/harness/campaign.mjs'
+import { Child, withheld } from '../../bench/harness/child.mjs'
 import { PEAK_ROUNDS } from '../../bench/harness/plan.mjs'
 import { scenarioNamed } from '../../bench/harness/scenarios.mjs'
 import { defaultBin, type Server, servers } from '../../bench/harness/servers.mjs'
@@ -98,12 +99,39 @@ test('an open loop runs at a share of the peak that was measured before it', asy
   }
 })
 
+test('an open loop whose rate cannot be found is left out, and the other loads are measured', async () => {
+  const failures: Failure[] = []
+  const groups = ['rate', 'churn'].map((name) => [{ scenario: scenario(name), servers: [a] }])
+  const cpu = (at: Seen) => {
+    if (at.server === 'net') throw new Error('it crashed')
+    return 10
+  }
+  const more = { rated: [server('net')], onFailure: (failure: Failure) => failures.push(failure) }
+  const { measured } = await campaign(groups, more, cpu)
+  expect(measured.map((load) => load.scenario.name)).toEqual(['churn'])
+  expect(failures).toEqual([{ scenario: 'rate (its rate)', server: 'net', round: 0, reason: 'it crashed' }])
+})
+
 test.runIf(areBuilt)('a load may ask for a longer window than the run has', async () => {
   const [floor] = servers.filter(({ name }) => name === 'floor')
   const burst = { app: 'echo', load: ['--mode', 'burst', '--connections', '20'], minSeconds: 0.5 }
   const short = { bin: defaultBin, seconds: 0.1, warmup: 0.1 }
   const { seconds } = await runTrial(floor ?? expect.unreachable(), burst, short)
   expect(seconds).toBeGreaterThanOrEqual(0.5)
+})
+
+test('what a shell has set to tune a runtime does not reach the servers', async () => {
+  vi.stubEnv('EDGEWIRE_DRIVER', 'waiter')
+  vi.stubEnv('NODE_OPTIONS', '--no-warnings')
+  vi.stubEnv('GOGC', 'off')
+  vi.stubEnv('GOPATH', '/go')
+  onTestFinished(() => void vi.unstubAllEnvs())
+  expect(withheld()).toEqual(expect.arrayContaining(['EDGEWIRE_DRIVER', 'NODE_OPTIONS', 'GOGC']))
+  const child = new Child('env', ['env'])
+  await child.success(5000)
+  const names = child.output.split('\n').map((line) => line.split('=')[0])
+  expect(names).toEqual(expect.arrayContaining(['PATH', 'GOPATH']))
+  expect(names.filter((name) => withheld().includes(name))).toEqual([])
 })
 
 test('when the time is up, later rounds are left out, never the first', async () => {

@@ -1,7 +1,7 @@
 // From the file of a run to its report: goals, losses, the page, the pictures.
 
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
@@ -10,7 +10,14 @@ import { noCharts, svgOf } from '../../bench/harness/charts.mjs'
 import { goals, judge } from '../../bench/harness/goals.mjs'
 import { lossesIn } from '../../bench/harness/losses.mjs'
 import { picturesOf } from '../../bench/harness/pictures.mjs'
-import { portable, readRecord, recordRun, writeRecord } from '../../bench/harness/record.mjs'
+import {
+  describeTrials,
+  portable,
+  readRecord,
+  recordRun,
+  requireWritable,
+  writeRecord,
+} from '../../bench/harness/record.mjs'
 import { pageOf } from '../../bench/harness/report.mjs'
 import { scenarios } from '../../bench/harness/scenarios.mjs'
 import { load, named, record } from './results.ts'
@@ -239,6 +246,13 @@ describe('the page', () => {
     expect(page).toMatch(/\| idle connection \| \*\*missed\*\* \|/)
   })
 
+  test('counts the goals under the default driver, too: the better one is another look at each', () => {
+    const cpu = { net: steady(10), edgewire: steady(6), 'edgewire-prepare': steady(3) }
+    const text = pageOf(record([load('fanout-1000', cpu)]), [])
+    expect(text).toMatch(/\n1 met, 0 missed, 0 out of reach, 0 not decided, \d+ not measured\. A goal/)
+    expect(text).toMatch(/With the default driver alone: 0 met, 1 missed, 0 out of reach, 0 not decided, /)
+  })
+
   test('counts the goals that are out of reach apart, and shows what the floor does', () => {
     const unreached = record([load('lines', { floor: steady(6), net: steady(10), edgewire: steady(8) })])
     const text = pageOf(unreached, [])
@@ -302,6 +316,39 @@ describe('the file of a run', () => {
     const file = join(scratch(), 'deep', 'run.json')
     writeRecord(file, full)
     expect(readRecord(file)).toEqual(JSON.parse(JSON.stringify(full)))
+  })
+
+  test('replaces an older one only as a whole', () => {
+    const folder = scratch()
+    const file = join(folder, 'run.json')
+    writeRecord(file, full)
+    const endless = { ...full, versions: { toJSON: () => expect.unreachable('the disk is full') } }
+    expect(() => writeRecord(file, endless as unknown as typeof full)).toThrow('the disk is full')
+    expect(readRecord(file).date).toBe(full.date)
+    // A folder cannot be replaced: what was written beside it goes.
+    mkdirSync(join(folder, 'taken', 'by'), { recursive: true })
+    expect(() => writeRecord(join(folder, 'taken'), full)).toThrow()
+    expect(readdirSync(folder).sort()).toEqual(['run.json', 'taken'])
+  })
+
+  test('is known to be writable before anything is measured', () => {
+    const folder = scratch()
+    writeFileSync(join(folder, 'a'), 'a')
+    expect(() => requireWritable(folder)).toThrow('it is a folder')
+    expect(() => requireWritable(join(folder, 'a', 'run.json'))).toThrow('cannot be written')
+    requireWritable(join(folder, 'new', 'run.json'))
+    requireWritable(join(folder, 'a'))
+    expect(readdirSync(join(folder, 'new'))).toEqual([])
+    expect(readFileSync(join(folder, 'a'), 'utf8')).toBe('a')
+  })
+
+  test('says how many trials there were, not how many were asked for', () => {
+    const of = (trials: number, goalTrials?: number) =>
+      describeTrials({ ...full, settings: { ...full.settings, trials, ...(goalTrials !== undefined && { goalTrials }) } })
+    expect([of(5), of(9), of(5, 21)]).toEqual(['5 trials', '5 trials', '5 trials (21 under loads that have a goal)'])
+    const one = load('churn', { net: [9], edgewire: [5] })
+    expect(describeTrials({ ...full, loads: [...full.loads, one] })).toBe('1 to 5 trials')
+    expect(describeTrials({ ...full, loads: [one] })).toBe('1 trial')
   })
 
   test('names the commit that was there when it began, and its changes of then', async () => {
