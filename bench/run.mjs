@@ -84,6 +84,10 @@ async function measure(options) {
   if (withheld().length > 0) console.log(pc.dim(`No server gets ${withheld().join(', ')}.`))
   const trials = countTrials(plan.groups, rounds) + extent.idle.length * memoryRounds(options.trials)
   const more = extent.syscalls.reduce((sum, entry) => sum + entry.servers.length, 0)
+  if (trials + more === 0) {
+    const reasons = plan.absent.map(({ scenario, server, reason }) => `\n  ${scenario} without ${server}: ${reason}`)
+    throw new Error(`nothing is left to measure.${reasons.join('')}`)
+  }
   const budget = options.quick ? { budgetMs: QUICK_BUDGET_MS } : {}
   const seconds = Math.min(estimate(extent), (budget.budgetMs ?? Number.POSITIVE_INFINITY) / 1000)
   console.log(`${trials + more} trials, ${describeTime(seconds)}.`)
