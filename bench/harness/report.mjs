@@ -4,6 +4,7 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { noCharts, svgOf } from './charts.mjs'
+import { REVISION } from './compare.mjs'
 import { excerptFiles, fillIn } from './excerpts.mjs'
 import { judge } from './goals.mjs'
 import { lossesIn } from './losses.mjs'
@@ -30,6 +31,9 @@ import { commonest, digits, whole } from './tables.mjs'
  * @returns {Promise<string[]>} the files that were written
  */
 export async function writeReport(record, root) {
+  if (record.loads.some(({ servers }) => servers.some(({ server }) => server.name === REVISION))) {
+    throw new Error('that was a run of --compare: the page is about edgewire and its peers')
+  }
   const problem = noCharts()
   if (problem !== undefined) throw new Error(problem)
   const documents = excerptFiles.map((file) => {

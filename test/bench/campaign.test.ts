@@ -41,14 +41,21 @@ test('no server always follows the same one, and no load always the one that it 
   const { seen } = await campaign([group], { rounds: 4 })
   const rounds = [0, 1, 2, 3].map((round) => seen.slice(round * 6, round * 6 + 6))
   const follows = (first: string, second: string) =>
-    rounds.filter((round) => round.map((at) => at.server).join('').includes(first + second)).length
+    rounds.filter((round) =>
+      round
+        .map((at) => at.server)
+        .join('')
+        .includes(first + second),
+    ).length
   expect([follows('a', 'b'), follows('b', 'a')]).toEqual([2, 1])
-  expect(rounds.map((round) => round.slice(0, 2).map((at) => at.app).join())).toEqual([
-    'echo,deadline',
-    'deadline,echo',
-    'echo,deadline',
-    'deadline,echo',
-  ])
+  expect(
+    rounds.map((round) =>
+      round
+        .slice(0, 2)
+        .map((at) => at.app)
+        .join(),
+    ),
+  ).toEqual(['echo,deadline', 'deadline,echo', 'echo,deadline', 'deadline,echo'])
 })
 
 test('loads that have a goal get rounds of their own', async () => {

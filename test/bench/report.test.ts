@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import type { Measured } from '../../bench/harness/campaign.mjs'
 import { noCharts, svgOf } from '../../bench/harness/charts.mjs'
+import { REVISION } from '../../bench/harness/compare.mjs'
 import { goals, judge } from '../../bench/harness/goals.mjs'
 import { lossesIn } from '../../bench/harness/losses.mjs'
 import { picturesOf } from '../../bench/harness/pictures.mjs'
@@ -18,7 +19,7 @@ import {
   requireWritable,
   writeRecord,
 } from '../../bench/harness/record.mjs'
-import { pageOf } from '../../bench/harness/report.mjs'
+import { pageOf, writeReport } from '../../bench/harness/report.mjs'
 import { scenarios } from '../../bench/harness/scenarios.mjs'
 import { load, named, record } from './results.ts'
 
@@ -226,6 +227,14 @@ const full = record(
   },
 )
 
+test('a run of --compare does not become the page', async () => {
+  const compared = load('churn', { edgewire: steady(5) })
+  compared.servers.push({ server: { name: REVISION, label: 'HEAD~1' }, trials: compared.servers[0].trials })
+  const root = scratch()
+  await expect(writeReport(record([compared]), root)).rejects.toThrow('--compare')
+  expect(readdirSync(root)).toEqual([])
+})
+
 describe('the page', () => {
   const page = pageOf(full, picturesOf(full))
 
@@ -344,7 +353,10 @@ describe('the file of a run', () => {
 
   test('says how many trials there were, not how many were asked for', () => {
     const of = (trials: number, goalTrials?: number) =>
-      describeTrials({ ...full, settings: { ...full.settings, trials, ...(goalTrials !== undefined && { goalTrials }) } })
+      describeTrials({
+        ...full,
+        settings: { ...full.settings, trials, ...(goalTrials !== undefined && { goalTrials }) },
+      })
     expect([of(5), of(9), of(5, 21)]).toEqual(['5 trials', '5 trials', '5 trials (21 under loads that have a goal)'])
     const one = load('churn', { net: [9], edgewire: [5] })
     expect(describeTrials({ ...full, loads: [...full.loads, one] })).toBe('1 to 5 trials')
