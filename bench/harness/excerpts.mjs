@@ -132,7 +132,7 @@ function idle({ memory }) {
   if (mine === undefined || theirs === undefined) return ''
   return (
     `An idle connection takes ${mine.middle} bytes of the process (${mine.range}), one of \`net.Server\` ` +
-    `${theirs.middle} (${theirs.range}).`
+    `${theirs.middle} (${theirs.range}); the kernel's socket comes on top of both.`
   )
 }
 
