@@ -3,7 +3,7 @@
 
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { type Campaign, type Failure, measureLoads } from '../../bench/harness/campaign.mjs'
-import { Child, withheld } from '../../bench/harness/child.mjs'
+import { Child, twoCores, withheld } from '../../bench/harness/child.mjs'
 import { PEAK_ROUNDS } from '../../bench/harness/plan.mjs'
 import { scenarioNamed } from '../../bench/harness/scenarios.mjs'
 import { defaultBin, type Server, servers } from '../../bench/harness/servers.mjs'
@@ -139,6 +139,15 @@ test('what a shell has set to tune a runtime does not reach the servers', async 
   const names = child.output.split('\n').map((line) => line.split('=')[0])
   expect(names).toEqual(expect.arrayContaining(['PATH', 'GOPATH']))
   expect(names.filter((name) => withheld().includes(name))).toEqual([])
+})
+
+test('the server and the load generator are not two threads of one core where there is another', () => {
+  const pairs = (core: number) => [core & ~1, core | 1]
+  const halves = (core: number) => [core % 4, (core % 4) + 4]
+  expect(twoCores([0, 1, 2, 3], pairs)).toEqual([0, 2])
+  expect(twoCores([1, 5, 6], halves)).toEqual([1, 6])
+  expect(twoCores([0, 1, 2, 3], (core) => [core])).toEqual([0, 1])
+  expect(twoCores([2, 3], pairs)).toEqual([2, 3])
 })
 
 test('when the time is up, later rounds are left out, never the first', async () => {
