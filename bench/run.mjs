@@ -4,6 +4,7 @@
 import path from 'node:path'
 import pc from 'picocolors'
 import { countSystemCalls, measureLoads, measureMemory } from './harness/campaign.mjs'
+import { withheld } from './harness/child.mjs'
 import { buildRevision, REVISION } from './harness/compare.mjs'
 import { judge } from './harness/goals.mjs'
 import { installPeers } from './harness/install.mjs'
@@ -20,11 +21,20 @@ import {
   withIdle,
 } from './harness/plan.mjs'
 import { Progress } from './harness/progress.mjs'
-import { describeTrials, portable, readRecord, recordRun, resultFile, writeRecord } from './harness/record.mjs'
+import {
+  describeTrials,
+  portable,
+  readRecord,
+  recordRun,
+  requireWritable,
+  resultFile,
+  writeRecord,
+} from './harness/record.mjs'
 import { writeReport } from './harness/report.mjs'
 import { scenarioNamed, titleOf } from './harness/scenarios.mjs'
 import { NET, root, servers } from './harness/servers.mjs'
 import { present, requirePrograms, run } from './harness/start.mjs'
+import { ROUNDS_LEAST } from './harness/stats.mjs'
 import { explain, summarize } from './harness/summary.mjs'
 import { noStrace } from './harness/syscalls.mjs'
 import { callTable, comparisonTable, goalTable, loadTable, memoryTable } from './harness/tables.mjs'
@@ -43,10 +53,11 @@ run(async () => {
     const written = await writeReport(readRecord(options.report), root)
     return console.log(written.map((file) => path.relative(process.cwd(), file)).join('\n'))
   }
+  const file = options.json ?? resultFile(root, new Date())
+  requireWritable(file)
   const record = await recordRun(root, options, () => measure(options))
-  const file = options.json ?? resultFile(root, new Date(record.date))
+  show(record, options) // first: if it cannot be written any more, it has been seen
   writeRecord(file, record)
-  show(record, options)
   console.log(pc.dim(`\nEvery trial: ${path.relative(process.cwd(), file)}`))
   if (record.failures.length > 0) throw new Error(describeFailures(record.failures))
 })
@@ -70,8 +81,13 @@ async function measure(options) {
     ...settings,
   }
   for (const line of skipped) console.log(pc.yellow(`skipped: ${portable(line, root)}`))
+  if (withheld().length > 0) console.log(pc.dim(`No server gets ${withheld().join(', ')}.`))
   const trials = countTrials(plan.groups, rounds) + extent.idle.length * memoryRounds(options.trials)
   const more = extent.syscalls.reduce((sum, entry) => sum + entry.servers.length, 0)
+  if (trials + more === 0) {
+    const reasons = plan.absent.map(({ scenario, server, reason }) => `\n  ${scenario} without ${server}: ${reason}`)
+    throw new Error(`nothing is left to measure.${reasons.join('')}`)
+  }
   const budget = options.quick ? { budgetMs: QUICK_BUDGET_MS } : {}
   const seconds = Math.min(estimate(extent), (budget.budgetMs ?? Number.POSITIVE_INFINITY) / 1000)
   console.log(`${trials + more} trials, ${describeTime(seconds)}.`)
@@ -124,7 +140,7 @@ function show(record, options) {
   if (options.compare !== undefined) console.log(comparisonTable(loads, REVISION, options.compare))
   if (memory.length > 0) console.log(memoryTable(memory, IDLE_CONNECTIONS))
   if (syscalls.length > 0) console.log(callTable(syscalls, title))
-  if (options.compare === undefined && settings.trials > 1) {
+  if (options.compare === undefined && Math.max(settings.trials, settings.goalTrials ?? 0) >= ROUNDS_LEAST) {
     const outcomes = judge(record)
       .map(({ drivers, ...rest }) => ({ ...rest, drivers: drivers.map(onlyMeasured) }))
       .filter(({ drivers }) => drivers.some(({ findings }) => findings.length > 0))
@@ -134,7 +150,7 @@ function show(record, options) {
   for (const { scenario, server, reason } of absent) console.log(pc.dim(`${scenario} without ${server}: ${reason}`))
   console.log(
     pc.dim(
-      `\n${describeMachine(record.machine)}\nMedians of ${describeTrials(settings)}, smallest..largest below. A ratio that ` +
+      `\n${describeMachine(record.machine)}\nMedians of ${describeTrials(record)}, smallest..largest below. A ratio that ` +
         'the spread swallows is not shown: "~" is its range, "same": within 5%. How to read this: bench/README.md.',
     ),
   )

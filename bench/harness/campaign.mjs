@@ -46,7 +46,8 @@ import { runTrial } from './trial.mjs'
 
 /**
  * Group by group, and within one round by round, each server once a round: what is divided by each other lies as close
- * together in time as it can. Every round begins with another server, so that none is always the first one.
+ * together in time as it can. Every round begins with another server, so that none is always the first one, and every
+ * other one runs backwards, so that none always follows the same one.
  * @param {Campaign} campaign
  * @returns {Promise<Measured[]>}
  */
@@ -98,15 +99,18 @@ class Tally {
  */
 async function measureGroup(campaign, group, deadline) {
   const tallies = []
-  for (const entry of group) tallies.push(new Tally(entry, await rateOf(campaign, entry)))
-  const servers = [...new Set(group.flatMap((entry) => entry.servers))]
+  for (const entry of group) {
+    const rate = await rateOf(campaign, entry)
+    if (rate !== 'unknown') tallies.push(new Tally(entry, rate))
+  }
+  const servers = [...new Set(tallies.flatMap((tally) => tally.servers))]
   const rounds = roundsOf(group, campaign)
   let roundMs = 0
   for (let round = 0; round < rounds; round++) {
     const begun = Date.now()
     if (round > 0 && begun + roundMs > deadline) break
-    for (const server of rotate(servers, round)) {
-      for (const tally of tallies) await measureOnce(campaign, tally, server, round)
+    for (const server of inTurn(servers, round)) {
+      for (const tally of inTurn(tallies, round)) await measureOnce(campaign, tally, server, round)
     }
     roundMs = Date.now() - begun
   }
@@ -140,8 +144,9 @@ async function measureOnce({ settings, onStep, onFailure, trial = runTrial }, ta
  * The rate of an open loop, from what the named server does at most in a closed one, on this machine and today.
  * @param {Campaign} campaign
  * @param {Entry} entry
+ * @returns {Promise<number | undefined | 'unknown'>} undefined: its loop is closed; unknown: that server has failed
  */
-async function rateOf({ rated = [], settings, onStep, trial = runTrial }, { scenario, servers }) {
+async function rateOf({ rated = [], settings, onStep, onFailure, trial = runTrial }, { scenario, servers }) {
   const { atPeak } = scenario
   if (atPeak === undefined) return undefined
   const server = [...rated, ...servers].find(({ name }) => name === atPeak.of)
@@ -150,9 +155,17 @@ async function rateOf({ rated = [], settings, onStep, trial = runTrial }, { scen
   for (let round = 0; round < PEAK_ROUNDS; round++) {
     const step = { title: `${titleOf(scenario)}: peak`, server, round }
     onStep(step)
-    const result = await trial(server, scenario, settings).catch((error) => Promise.reject(named(step, error)))
-    peaks.push(result.messagesPerSecond)
-    onStep({ ...step, outcome: loadOutcome(result) })
+    try {
+      const result = await trial(server, scenario, settings)
+      peaks.push(result.messagesPerSecond)
+      onStep({ ...step, outcome: loadOutcome(result) })
+    } catch (error) {
+      // All that was measured before would be lost with the run.
+      if (onFailure === undefined) throw named(step, error)
+      onFailure({ scenario: `${scenario.name} (its rate)`, server: server.name, round, reason: messageOf(error) })
+      onStep({ ...step, outcome: `failed: ${messageOf(error)}` })
+      return 'unknown'
+    }
   }
   return Math.round(spread(peaks).median * atPeak.share)
 }
@@ -166,7 +179,7 @@ export async function measureMemory({ rounds, settings, onStep, onFailure }, ser
   /** @type {Map<Server, number[]>} */
   const results = new Map(servers.map((server) => [server, []]))
   for (let round = 0; round < memoryRounds(rounds); round++) {
-    for (const server of rotate(servers, round)) {
+    for (const server of inTurn(servers, round)) {
       const bytes = results.get(server)
       if (bytes === undefined) continue
       const step = { title: 'idle', server, round }
@@ -220,13 +233,15 @@ export async function countSystemCalls({ settings, onStep, onFailure }, entries)
 }
 
 /**
+ * The order of a round. It begins with another one each time, and every other round runs backwards: with a rotation alone
+ * each would always follow the same one, and inherit whatever that leaves behind (sockets in TIME_WAIT, a warm core).
  * @template T
  * @param {T[]} list
- * @param {number} by
+ * @param {number} round
  */
-function rotate(list, by) {
-  const first = by % list.length
-  return [...list.slice(first), ...list.slice(0, first)]
+function inTurn(list, round) {
+  const step = round % 2 === 0 ? 1 : list.length - 1
+  return list.map((_, i) => list[(round + i * step) % list.length])
 }
 
 /** @param {LoadResult} result */

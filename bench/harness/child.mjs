@@ -45,18 +45,62 @@ function pin(core) {
 }
 
 /**
- * The first two cores that this process may run on (a container's need not be 0 and 1); none if there is only one: then
- * the scheduler does better without us.
+ * Two cores that this process may run on (a container's need not be 0 and 1); none if there is only one: then the
+ * scheduler does better without us.
  * @returns {number[]}
  */
 function pinnableCores() {
   if (process.platform !== 'linux') return []
   const list = /^Cpus_allowed_list:\s*(\S+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? ''
-  const cores = list.split(',').flatMap((range) => {
+  const cores = coresIn(list)
+  if (cores.length < 2 || !works(['taskset', '-c', `${cores[0]}`, 'true'])) return []
+  return twoCores(cores, (core) => {
+    try {
+      return coresIn(readFileSync(`/sys/devices/system/cpu/cpu${core}/topology/thread_siblings_list`, 'utf8').trim())
+    } catch {
+      return [core] // not told in every container
+    }
+  })
+}
+
+/** @param {string} list as in "0-3,8" */
+function coresIn(list) {
+  return list.split(',').flatMap((range) => {
     const [first, last = first] = range.split('-').map(Number)
     return Array.from({ length: last - first + 1 }, (_, i) => first + i)
   })
-  return cores.length > 1 && works(['taskset', '-c', `${cores[0]}`, 'true']) ? cores.slice(0, 2) : []
+}
+
+/**
+ * The second is not the other thread of the first one's core, if it can be helped: the load generator would take half of
+ * what the server's CPU time buys, and the more, the less the server leaves idle.
+ * @param {number[]} cores at least two
+ * @param {(core: number) => number[]} threadsOf  of one physical core
+ */
+export function twoCores(cores, threadsOf) {
+  const [first, next] = cores
+  const apart = cores.find((core) => !threadsOf(first).includes(core) && core !== first)
+  return [first, apart ?? next]
+}
+
+// What a shell may have set for other purposes, and what makes one runtime faster or slower than it is for others: nothing
+// of it would be seen in the results.
+const TUNING =
+  /^(EDGEWIRE_|NODE_(OPTIONS|DEBUG|V8_COVERAGE)|UV_|BUN_|DENO_(?!DIR$)|GO(GC|MEMLIMIT|DEBUG|MAXPROCS)$|MALLOC_|GLIBC_TUNABLES$|LD_PRELOAD$)/
+
+/**
+ * The names that no child gets.
+ * @param {NodeJS.ProcessEnv} [env]
+ */
+export function withheld(env = process.env) {
+  return Object.keys(env).filter((name) => TUNING.test(name))
+}
+
+/** @param {NodeJS.ProcessEnv} env */
+function untuned(env) {
+  const left = { ...env }
+  for (const name of withheld(env)) delete left[name]
+  return left
 }
 
 /**
@@ -83,7 +127,7 @@ export class Child {
     this.name = name
     // setpriv and taskset replace themselves with what they run: the child's pid is the server's.
     const [file, ...args] = [...dieWithParent, ...prefix, ...command]
-    this.process = spawn(file, args, { stdio: 'pipe' })
+    this.process = spawn(file, args, { stdio: 'pipe', env: untuned(process.env) })
     alive.add(this)
     this.process.stdin.on('error', () => {}) // it may be gone already
     this.#firstLine = new Promise((resolve) => {

@@ -52,7 +52,7 @@ const COSTS = [
 
 /** @param {RunRecord} record */
 function whatItCosts(record) {
-  const { machine, settings, date } = record
+  const { machine, date } = record
   const rows = COSTS.map(([scenario, title]) => [
     title,
     ...[NET, FLOOR].map((other) => cpuRatio(record, scenario, EDGEWIRE, other)),
@@ -66,7 +66,7 @@ function whatItCosts(record) {
   return [
     table(['load', 'to net.Server', 'to a bare C loop on epoll'], rows),
     ...[
-      `${legend(rows)}The run: ${date.slice(0, 10)}, ${describeTrials(settings)} of each, on ${where}.`,
+      `${legend(rows)}The run: ${date.slice(0, 10)}, ${describeTrials(record)} of each, on ${where}.`,
       idle(record),
       losses(record),
     ]
@@ -132,7 +132,7 @@ function idle({ memory }) {
   if (mine === undefined || theirs === undefined) return ''
   return (
     `An idle connection takes ${mine.middle} bytes of the process (${mine.range}), one of \`net.Server\` ` +
-    `${theirs.middle} (${theirs.range}).`
+    `${theirs.middle} (${theirs.range}); the kernel's socket comes on top of both.`
   )
 }
 

@@ -3,7 +3,7 @@
 import { ratioOf, valuesOf } from './metrics.mjs'
 import { scenarioNamed, titleOf } from './scenarios.mjs'
 import { EDGEWIRE, FLOOR, NET, PREPARE } from './servers.mjs'
-import { medianInterval, spread } from './stats.mjs'
+import { medianInterval, ROUNDS_LEAST, spread } from './stats.mjs'
 
 /** @import { Measured } from './campaign.mjs' */
 /** @import { Metric } from './metrics.mjs' */
@@ -215,7 +215,7 @@ function judgeIdle(memory, name) {
 }
 
 /**
- * The whole interval has to lie on one side of the bound; a single round has none.
+ * The whole interval has to lie on one side of the bound; of fewer rounds it has not the confidence that decides.
  * @param {number} low
  * @param {number} high
  * @param {number} most
@@ -224,7 +224,7 @@ function judgeIdle(memory, name) {
  * @returns {Verdict}
  */
 function within(low, high, most, below, rounds) {
-  if (rounds < 2) return 'not decided'
+  if (rounds < ROUNDS_LEAST) return 'not decided'
   if (below ? high < most : high <= most) return 'met'
   return (below ? low >= most : low > most) ? 'missed' : 'not decided'
 }

@@ -3,8 +3,8 @@
 import { metrics } from './metrics.mjs'
 import { titleOf } from './scenarios.mjs'
 import { EDGEWIRE, FLOOR } from './servers.mjs'
-import { ratio } from './stats.mjs'
-import { ratiosTo, times } from './summary.mjs'
+import { isBehind, isOpen, ratio } from './stats.mjs'
+import { ratiosTo, ratioText } from './summary.mjs'
 
 /** @import { Metric } from './metrics.mjs' */
 /** @import { RunRecord } from './record.mjs' */
@@ -15,6 +15,11 @@ import { ratiosTo, times } from './summary.mjs'
 
 /** @type {Metric[]} */
 const JUDGED = ['cpuUsPerMessage', 'messagesPerSecond', 'p50Us', 'p99Us']
+/**
+ * Of an open loop. All servers are asked for the same rate, which is no merit of any; the latencies are what it is for.
+ * @type {Metric[]}
+ */
+const JUDGED_AT_RATE = ['cpuUsPerMessage', 'p50Us', 'p99Us', 'p999Us']
 
 /**
  * Every load and metric in which another server is ahead by more than the spread. The floor stands apart: nobody is
@@ -31,15 +36,13 @@ export function lossesIn({ loads, memory }) {
   for (const load of loads) {
     for (const { server } of load.servers.filter((each) => !each.server.name.startsWith(EDGEWIRE))) {
       const ratios = ratiosTo(load, EDGEWIRE, server.name) ?? {}
-      const points = JUDGED.flatMap((metric) => {
-        // In an open loop all servers are asked for the same rate: that is no merit of any.
-        const each = load.rate !== undefined && metric === 'messagesPerSecond' ? undefined : ratios[metric]
+      const points = (load.rate === undefined ? JUDGED : JUDGED_AT_RATE).flatMap((metric) => {
+        const each = ratios[metric]
         if (each === undefined) return []
         found.compared++
-        if (each.verdict === 'refused') found.undecided++
-        const { title, moreIsBetter = false } = metrics[metric]
-        const behind = each.verdict === 'ratio' && each.value > 1 !== moreIsBetter
-        return behind ? [`${title} ${times(each.value)}`] : []
+        if (isOpen(each)) found.undecided++
+        const { title, moreIsBetter } = metrics[metric]
+        return isBehind(each, moreIsBetter) ? [`${title} ${ratioText(each)}`] : []
       })
       note(server.name, { load: titleOf(load.scenario), server: server.label, points })
     }
@@ -47,10 +50,10 @@ export function lossesIn({ loads, memory }) {
   for (const { server, bytes } of memory.filter((each) => !each.server.name.startsWith(EDGEWIRE))) {
     const mine = memory.find((each) => each.server.name === EDGEWIRE)?.bytes
     if (mine === undefined || mine.length !== bytes.length) continue
-    const { value, verdict } = ratio(mine, bytes)
+    const each = ratio(mine, bytes)
     found.compared++
-    if (verdict === 'refused') found.undecided++
-    const points = verdict === 'ratio' && value > 1 ? [`bytes each ${times(value)}`] : []
+    if (isOpen(each)) found.undecided++
+    const points = isBehind(each) ? [`bytes each ${ratioText(each)}`] : []
     note(server.name, { load: 'idle connection', server: server.label, points })
   }
   return found

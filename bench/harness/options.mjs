@@ -7,7 +7,7 @@ import { servers } from './servers.mjs'
 const scenarioNames = [...scenarios.map(({ name }) => name), IDLE]
 const serverNames = servers.map(({ name }) => name)
 
-export const TRIALS = 5
+const TRIALS = 5
 const QUICK_TRIALS = 3
 const SECONDS = 1
 const QUICK_SECONDS = 0.5
@@ -72,8 +72,8 @@ function describe() {
     .option('--compare <revision>', 'this tree beside that git revision, which is built in a worktree of its own')
     .option('--trials <n>', `trials of each server under each load (${TRIALS})`, positive(Number.isInteger))
     .option('--goal-trials <n>', 'as many under the loads that have a goal (like --trials)', positive(Number.isInteger))
-    .option('--seconds <s>', `length of a trial (${SECONDS})`, positive())
-    .option('--warmup <s>', `time before it, not measured (${WARMUP})`, positive())
+    .option('--seconds <s>', `length of a trial (${SECONDS})`, positive(isWindow))
+    .option('--warmup <s>', `time before it, not measured (${WARMUP})`, positive(isWindow))
     .option('--idle', `the memory of idle connections; alone: nothing else (like --scenario ${IDLE})`)
     .option('--syscalls', 'count system calls, too: a pass of its own (the default of a full run)')
     .option('--no-syscalls', 'do not')
@@ -103,14 +103,23 @@ function checkTogether(program, given) {
   }
 }
 
+/** What edgewire-load takes: known before every trial of a run fails. @param {number} seconds */
+function isWindow(seconds) {
+  return seconds >= 0.01 && seconds <= 3600
+}
+
 /**
- * @param {(value: number) => boolean} [also]
+ * @param {(value: number) => boolean} also
  * @returns {(text: string) => number}
  */
-function positive(also = Number.isFinite) {
+function positive(also) {
   return (text) => {
     const value = Number(text)
-    if (!(value > 0) || !also(value)) throw new InvalidArgumentError('A positive number is wanted.')
+    if (!(value > 0) || !also(value)) {
+      throw new InvalidArgumentError(
+        also === isWindow ? 'Seconds from 0.01 to 3600 are wanted.' : 'A positive whole number is wanted.',
+      )
+    }
     return value
   }
 }

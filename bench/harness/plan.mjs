@@ -2,6 +2,7 @@
 // What a run is made of: which servers take part in which load, in which order, and how long it will take.
 import { hasGoal } from './goals.mjs'
 import { IDLE, scenarioNamed, scenarios, windowSeconds } from './scenarios.mjs'
+import { ROUNDS_LEAST } from './stats.mjs'
 
 /** @import { Server } from './servers.mjs' */
 /** @import { Scenario } from './scenarios.mjs' */
@@ -22,8 +23,9 @@ const QUICK_SERVERS = ['floor', 'net', 'edgewire', 'bun', 'go']
 // What a trial takes beside its window: two processes that start, connections, the end.
 const TRIAL_EXTRA_S = 0.45
 const MEMORY_TRIAL_S = 12
-// Memory scatters little, and its trials are long: they wait until a garbage collector has had its time.
-const MEMORY_ROUNDS_MAX = 3
+// Memory scatters little, and its trials are long (they wait until a garbage collector has had its time): no more of them
+// than decide about a goal.
+const MEMORY_ROUNDS_MAX = ROUNDS_LEAST
 const SYSCALL_TRIAL_S = 2
 export const PEAK_ROUNDS = 3
 

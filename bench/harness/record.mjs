@@ -1,6 +1,6 @@
 // @ts-check
 // A run as a file: everything that the tables and the report are made from.
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { stripVTControlCharacters } from 'node:util'
 import { commitOf, machine, versions } from './machine.mjs'
@@ -59,7 +59,35 @@ export async function recordRun(root, { trials, goalTrials, seconds, warmup, qui
  */
 export function writeRecord(file, record) {
   mkdirSync(path.dirname(file), { recursive: true })
-  writeFileSync(file, `${layOut(record)}\n`)
+  const whole = besides(file)
+  try {
+    writeFileSync(whole, `${layOut(record)}\n`)
+    renameSync(whole, file) // only a whole file takes the place of an older one: the disk may be full
+  } catch (error) {
+    rmSync(whole, { force: true })
+    throw error
+  }
+}
+
+/**
+ * Asked before anything is measured: a run takes half an hour.
+ * @param {string} file
+ */
+export function requireWritable(file) {
+  const probe = besides(file)
+  try {
+    if (statSync(file, { throwIfNoEntry: false })?.isDirectory()) throw new Error('it is a folder')
+    mkdirSync(path.dirname(file), { recursive: true })
+    writeFileSync(probe, '')
+    rmSync(probe)
+  } catch (error) {
+    throw new Error(`${file} cannot be written: ${error instanceof Error ? error.message : error}`)
+  }
+}
+
+/** @param {string} file */
+function besides(file) {
+  return `${file}.${process.pid}.part`
 }
 
 /** A line for each trial, so that the file can be read, and a difference of two of them, too. @param {RunRecord} record */
@@ -95,8 +123,17 @@ function parse(file) {
   }
 }
 
-/** As in "9 trials of each". @param {RunRecord['settings']} settings */
-export function describeTrials({ trials, goalTrials = trials }) {
+/**
+ * As in "9 trials of each". When the time of a quick run was up, later rounds were left out.
+ * @param {Pick<RunRecord, 'settings' | 'loads'>} record
+ */
+export function describeTrials({ settings: { trials, goalTrials = trials }, loads }) {
+  const counts = loads.flatMap(({ servers }) => servers.map((server) => server.trials.length))
+  const least = Math.min(...counts)
+  if (least < Math.min(trials, goalTrials)) {
+    const most = Math.max(...counts)
+    return most === least ? `${least} trial${least === 1 ? '' : 's'}` : `${least} to ${most} trials`
+  }
   return goalTrials === trials ? `${trials} trials` : `${trials} trials (${goalTrials} under loads that have a goal)`
 }
 

@@ -4,21 +4,22 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { noCharts, svgOf } from './charts.mjs'
+import { REVISION } from './compare.mjs'
 import { excerptFiles, fillIn } from './excerpts.mjs'
 import { judge } from './goals.mjs'
 import { lossesIn } from './losses.mjs'
 import { describeCommit, describeMachine } from './machine.mjs'
 import { table } from './markdown.mjs'
-import { TRIALS } from './options.mjs'
 import { groupTitles, picturesOf } from './pictures.mjs'
 import { describeTrials } from './record.mjs'
 import { scenarioNamed, titleOf, windowSeconds } from './scenarios.mjs'
 import { EDGEWIRE, FLOOR, NET } from './servers.mjs'
-import { spread } from './stats.mjs'
+import { ROUNDS_LEAST, spread } from './stats.mjs'
 import { ratiosTo, ratioText } from './summary.mjs'
 import { commonest, digits, whole } from './tables.mjs'
 
 /** @import { Measured } from './campaign.mjs' */
+/** @import { Verdict } from './goals.mjs' */
 /** @import { Loss } from './losses.mjs' */
 /** @import { Picture } from './pictures.mjs' */
 /** @import { RunRecord } from './record.mjs' */
@@ -30,6 +31,9 @@ import { commonest, digits, whole } from './tables.mjs'
  * @returns {Promise<string[]>} the files that were written
  */
 export async function writeReport(record, root) {
+  if (record.loads.some(({ servers }) => servers.some(({ server }) => server.name === REVISION))) {
+    throw new Error('that was a run of --compare: the page is about edgewire and its peers')
+  }
   const problem = noCharts()
   if (problem !== undefined) throw new Error(problem)
   const documents = excerptFiles.map((file) => {
@@ -81,7 +85,8 @@ export function pageOf(record, pictures) {
 }
 
 /** @param {RunRecord} record */
-function introduction({ date, commit, machine, versions, settings, tookSeconds, loads }) {
+function introduction(record) {
+  const { date, commit, machine, versions, settings, tookSeconds, loads } = record
   const found = Object.entries(versions).map(([name, version]) => `${name} ${version}`)
   const longer = loads
     .map(({ scenario }) => ({ title: titleOf(scenario), seconds: windowSeconds(scenario, settings.seconds) }))
@@ -94,12 +99,12 @@ function introduction({ date, commit, machine, versions, settings, tookSeconds, 
     [
       `- **Machine**: ${describeMachine(machine)}`,
       `- **Versions**: edgewire ${describeCommit(commit)}; ${found.join(', ')}`,
-      `- **Run**: ${date.slice(0, 10)}, ${describeTrials(settings)} of ${settings.seconds} s each ` +
+      `- **Run**: ${date.slice(0, 10)}, ${describeTrials(record)} of ${settings.seconds} s each ` +
         `${longer.length > 0 ? `(${longer.join(', ')}) ` : ''}after ${settings.warmup} s of warm-up, ${Math.round(tookSeconds / 60)} minutes${settings.quick ? '; a quick run, with fewer loads and trials' : ''}`,
     ].join('\n'),
-    ...(settings.trials < TRIALS
+    ...(settings.trials < ROUNDS_LEAST
       ? [
-          `**A short run**: fewer than ${TRIALS} rounds do not reach the confidence that the intervals are meant to have.`,
+          `**A short run**: fewer than ${ROUNDS_LEAST} rounds do not reach the confidence that the intervals are meant to have.`,
         ]
       : []),
     'A ratio is the median of the ratios within the rounds, in which all servers run seconds apart. Where the spread ' +
@@ -111,7 +116,6 @@ function introduction({ date, commit, machine, versions, settings, tookSeconds, 
 /** @param {RunRecord} record */
 function goalSection(record) {
   const outcomes = judge(record)
-  const count = (/** @type {string} */ verdict) => outcomes.filter((outcome) => outcome.verdict === verdict).length
   const rows = outcomes.flatMap(({ load, verdict, drivers }) =>
     drivers.flatMap(({ server, findings }, driver) =>
       findings.map((finding, i) => [
@@ -125,19 +129,30 @@ function goalSection(record) {
       ]),
     ),
   )
-  const unmeasured = count('not measured') > 0 ? `, ${count('not measured')} not measured` : ''
+  const byDefault = outcomes.flatMap(({ drivers }) => drivers.filter(({ server }) => server === EDGEWIRE))
   return [
     '## Goals',
-    `${count('met')} met, ${count('missed')} missed, ${count('out of reach')} out of reach, ${count('not decided')} not ` +
-      `decided${unmeasured}. A goal is met when the whole interval of every one of its ratios keeps its bound, missed when ` +
-      'one lies beyond it, and not decided when the spread leaves both open; it holds if it holds under the better driver. ' +
-      'Unless something else is named, the ratio is that of the server CPU time per message.',
+    `${tally(outcomes)}. A goal is met when the whole interval of every one of its ratios keeps its bound, missed when ` +
+      'one lies beyond it, and not decided when the spread leaves both open, or when fewer than ' +
+      `${ROUNDS_LEAST} rounds were measured; it holds if it holds under the better driver. Unless something else is named, ` +
+      'the ratio is that of the server CPU time per message.',
+    `With the default driver alone: ${tally(byDefault)}.`,
     'Where a bound asks for less than another server takes, the floor’s own ratio to that server stands beside it. A bound ' +
       'that is missed is out of reach when the floor’s whole interval lies beyond it, too, and no server of the run keeps ' +
       'it: on this machine even a server that does little but system calls takes more than it allows. A goal is out of ' +
       'reach when one of its bounds is, and none is missed that could be reached.',
     table(['load', 'goal', 'driver', 'bound', 'measured', 'the floor’s', 'verdict'], rows),
   ]
+}
+
+/** @param {{ verdict: Verdict }[]} judged */
+function tally(judged) {
+  const verdicts = /** @type {const} */ (['met', 'missed', 'out of reach', 'not decided', 'not measured'])
+  return verdicts
+    .map((verdict) => ({ verdict, count: judged.filter((each) => each.verdict === verdict).length }))
+    .filter(({ verdict, count }) => count > 0 || verdict !== 'not measured')
+    .map(({ verdict, count }) => `${count} ${verdict}`)
+    .join(', ')
 }
 
 /** @param {RunRecord} record */
@@ -148,8 +163,10 @@ function lossSection(record) {
   return [
     '## Where edgewire loses',
     `All ${compared} comparisons of edgewire (its default driver, with handlers) with another server are looked at here; ` +
-      `in ${undecided} of them the spread decides nothing. A factor is edgewire’s value divided by the other’s. In closed ` +
-      'loops a slow server is asked less, so latencies there belong to different rates.',
+      `in ${undecided} of them the spread decides nothing. An interval misses its ratio in up to one case of ten, so among so ` +
+      'many a few are decided by chance, for it or against it. A factor is edgewire’s value divided by the other’s (`~`: by ' +
+      'how much it is behind is known as a range only). In closed loops a slow server is asked less, so latencies there ' +
+      'belong to different rates.',
     peers.length === 0
       ? 'No peer is ahead of it by more than the spread in this run.'
       : table(['load', 'behind', 'in'], rows(peers)),

@@ -25,6 +25,8 @@
 
 const STYLES = ['edgewire-task', 'edgewire-waiter']
 const NO_TASKS = { 'edgewire-task': 'the task style is compared where a task waits for what a peer sends' }
+const BUN_BACKLOG =
+  'its backlog is always 512; a burst of 5000 overflows it, the kernel falls back to SYN cookies, and resets some connections'
 const ACTIVE = ['--size', '64', '--connections', '100', '--depth', '1']
 
 /** @type {Scenario[]} */
@@ -72,6 +74,7 @@ export const scenarios = [
   row('open-close', 'connect, close', 'connections', loops('open-close', 32), { unit: 'connection', rare: true }),
   row('burst-5000', '5000 connects\nat once', 'connections', loops('burst', 5000), {
     unit: 'connection',
+    without: { bun: BUN_BACKLOG },
     minSeconds: 3,
     extraSeconds: 1, // the window ends with a burst
   }),

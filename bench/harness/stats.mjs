@@ -17,6 +17,7 @@ export function spread(values) {
 // The interval of a ratio holds the true median with at least this chance, whatever the distribution. Five rounds are
 // the fewest that reach it: their whole range does, with 94%.
 const CONFIDENCE = 0.9
+export const ROUNDS_LEAST = 5
 
 // Both ends of an interval this close to 1: the two are the same for all that matters.
 const SAME = 0.05
@@ -60,6 +61,21 @@ function verdictOn(rounds, low, high) {
   if (low > 1 - SAME && high < 1 + SAME) return low <= 1 && high >= 1 ? 'same' : 'ratio'
   if (low <= 1 && high >= 1) return 'refused'
   return high > low * WIDEST ? 'refused' : 'ratio'
+}
+
+/**
+ * The whole interval is on the wrong side of 1. Also when it is too wide for its middle to be shown: who is behind by x2
+ * to x9 is behind, and only by how much is not known.
+ * @param {Ratio} ratio
+ * @param {boolean} [moreIsBetter]
+ */
+export function isBehind(ratio, moreIsBetter = false) {
+  return !isOpen(ratio) && (moreIsBetter ? ratio.high < 1 : ratio.low > 1)
+}
+
+/** The spread leaves open who is ahead; of one round there is none that could tell. @param {Ratio} ratio */
+export function isOpen({ low, high, verdict }) {
+  return verdict === 'refused' && (low === high || !Number.isFinite(high) || (low <= 1 && high >= 1))
 }
 
 /**

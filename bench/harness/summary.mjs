@@ -3,7 +3,7 @@
 import { metrics, ratioOf, valuesOf } from './metrics.mjs'
 import { titleOf } from './scenarios.mjs'
 import { EDGEWIRE, FLOOR, NET } from './servers.mjs'
-import { spread } from './stats.mjs'
+import { isBehind, spread } from './stats.mjs'
 
 /** @import { Measured } from './campaign.mjs' */
 /** @import { Metric } from './metrics.mjs' */
@@ -114,14 +114,14 @@ function againstFloor(findings) {
  */
 function losses(findings) {
   const lost = findings.flatMap(({ load, toNet }) => {
-    const worse = (/** @type {Ratio | undefined} */ each) => each?.verdict === 'ratio' && each.value > 1
-    const { messagesPerSecond: rate, p50Us, p99Us, cpuUsPerMessage: cpu } = toNet
+    const behind = (/** @type {string} */ title, /** @type {Ratio | undefined} */ each, moreIsBetter = false) =>
+      each !== undefined && isBehind(each, moreIsBetter) ? [`${title} ${ratioText(each)}`] : []
     const points = [
-      rate?.verdict === 'ratio' && rate.value < 1 ? `messages/s ${times(rate.value)}` : '',
-      p50Us !== undefined && worse(p50Us) ? `p50 ${times(p50Us.value)}` : '',
-      p99Us !== undefined && worse(p99Us) ? `p99 ${times(p99Us.value)}` : '',
-      cpu !== undefined && worse(cpu) ? `CPU ${times(cpu.value)}` : '',
-    ].filter((point) => point !== '')
+      ...behind('messages/s', toNet.messagesPerSecond, true),
+      ...behind('p50', toNet.p50Us),
+      ...behind('p99', toNet.p99Us),
+      ...behind('CPU', toNet.cpuUsPerMessage),
+    ]
     return points.length === 0 ? [] : [`${load} (${points.join(', ')})`]
   })
   return lost.length === 0

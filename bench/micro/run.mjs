@@ -38,8 +38,18 @@ function duration(ns) {
   return ns < 10_000 ? `${ns.toFixed(1)} ns` : `${(ns / 1000).toFixed(2)} us`
 }
 
+/** @returns {{ json?: string }} */
+function readOptions() {
+  try {
+    return parseArgs({ options: { json: { type: 'string' } } }).values
+  } catch (error) {
+    console.error(`micro: ${error instanceof Error ? error.message : error}`)
+    process.exit(2)
+  }
+}
+
 async function main() {
-  const { values } = parseArgs({ options: { json: { type: 'string' } } })
+  const { json } = readOptions()
   install()
   // By a name that the type checker does not follow: it runs where the bench's packages are not installed.
   const { measure } = await import(/** @type {string} */ ('mitata'))
@@ -80,7 +90,7 @@ async function main() {
   await section('Through sockets: both ends in this process, over loopback', roundTrips)
   await section('Copies by the kernel: 64 KiB of a file, by the place of the buffer', copies)
   await section('Pool: borrowing a connection and giving it back', pools)
-  if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(results, null, 2)}\n`)
+  if (json !== undefined) writeFileSync(json, `${JSON.stringify(results, null, 2)}\n`)
 }
 
 await main()

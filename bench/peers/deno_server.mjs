@@ -14,7 +14,7 @@ const { host, port, app, deadlineMs } = readOptions('deno_server')
 // Deno's types are not installed here: `any` is its TcpConn.
 const { Deno } = /** @type {any} */ (globalThis)
 
-const READ_BYTES = 64 * 1024
+const READ_BYTES = 68 * 1024 // as the floor's: a message of 64 KiB is a short read, after which nobody asks again
 const SUBSCRIBE = 0x53 // S
 
 /**

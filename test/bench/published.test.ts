@@ -85,7 +85,7 @@ describe('a part that is made from a run', () => {
       { server: named('net'), bytes: [3900, 4100, 4000] },
     ]
     expect(part(record([load('64b-64', ahead)], { memory }))).toContain(
-      'An idle connection takes 140 bytes of the process (130..150), one of `net.Server` 4,000 (3,900..4,100).',
+      'An idle connection takes 140 bytes of the process (130..150), one of `net.Server` 4,000 (3,900..4,100);',
     )
     expect(part(record([load('64b-64', ahead)]))).not.toContain('idle')
   })

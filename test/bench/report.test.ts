@@ -1,17 +1,25 @@
 // From the file of a run to its report: goals, losses, the page, the pictures.
 
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import type { Measured } from '../../bench/harness/campaign.mjs'
 import { noCharts, svgOf } from '../../bench/harness/charts.mjs'
+import { REVISION } from '../../bench/harness/compare.mjs'
 import { goals, judge } from '../../bench/harness/goals.mjs'
 import { lossesIn } from '../../bench/harness/losses.mjs'
 import { picturesOf } from '../../bench/harness/pictures.mjs'
-import { portable, readRecord, recordRun, writeRecord } from '../../bench/harness/record.mjs'
-import { pageOf } from '../../bench/harness/report.mjs'
+import {
+  describeTrials,
+  portable,
+  readRecord,
+  recordRun,
+  requireWritable,
+  writeRecord,
+} from '../../bench/harness/record.mjs'
+import { pageOf, writeReport } from '../../bench/harness/report.mjs'
 import { scenarios } from '../../bench/harness/scenarios.mjs'
 import { load, named, record } from './results.ts'
 
@@ -43,9 +51,10 @@ describe('a goal', () => {
     expect(outcome(fanout([4.1, 4.2, 4.2, 4.3, 4.4]), 'fan-out')).toMatchObject({ verdict: 'missed' })
   })
 
-  test('is not decided by a single round', () => {
-    const loads = [load('fanout-1000', { net: [10], edgewire: [1] })]
-    expect(outcome(loads, 'fan-out')?.verdict).toBe('not decided')
+  test.each([1, 2, 4])('is not decided by %i rounds, whose range has not the confidence', (rounds) => {
+    const of = (cpu: number) => outcome([load('fanout-1000', { net: some(10), edgewire: some(cpu) })], 'fan-out')
+    const some = (value: number) => Array<number>(rounds).fill(value)
+    expect([of(1)?.verdict, of(9)?.verdict]).toEqual(['not decided', 'not decided'])
   })
 
   test('needs all of its bounds', () => {
@@ -135,9 +144,10 @@ describe('a goal', () => {
 
   test('counts the bytes of an idle connection', () => {
     const memory = (bytes: number[]) => [{ server: named('edgewire'), bytes }]
-    expect(outcome([], 'idle', memory([390, 395, 400]))?.verdict).toBe('met')
-    expect(outcome([], 'idle', memory([390, 395, 401]))?.verdict).toBe('not decided')
-    expect(outcome([], 'idle', memory([410, 420, 430]))?.verdict).toBe('missed')
+    expect(outcome([], 'idle', memory([390, 395, 395, 396, 400]))?.verdict).toBe('met')
+    expect(outcome([], 'idle', memory([390, 395, 395, 396, 401]))?.verdict).toBe('not decided')
+    expect(outcome([], 'idle', memory([410, 420, 420, 425, 430]))?.verdict).toBe('missed')
+    expect(outcome([], 'idle', memory([390, 395, 400]))?.verdict).toBe('not decided')
   })
 
   test('is about loads that exist', () => {
@@ -160,6 +170,26 @@ describe('where edgewire loses', () => {
     expect(peers[0].points.join()).toMatch(/CPU per message x1\.50,messages a second x0\.67,p50 x1\.50,p99 x1\.50/)
     expect(floor.map(({ server }) => server)).toEqual(['C floor'])
     expect(undecided).toBe(4)
+  })
+
+  test('includes what is behind by an interval too wide for a ratio', () => {
+    const loads = [load('64b-64', { net: steady(1), edgewire: [2, 3, 5, 7, 9] })]
+    const { peers, undecided } = lossesIn({ loads, memory: [] })
+    expect(peers[0].points[0]).toMatch(/^CPU per message ~ 2\.00\.\.8\.9\d$/)
+    expect(peers[0].points).toHaveLength(4)
+    expect(undecided).toBe(0)
+    const ahead = lossesIn({ loads: [load('64b-64', { net: [2, 3, 5, 7, 9], edgewire: steady(1) })], memory: [] })
+    expect([ahead.peers, ahead.undecided]).toEqual([[], 0])
+  })
+
+  test('is not told by one round', () => {
+    const { peers, undecided } = lossesIn({ loads: [load('64b-64', { net: [1], edgewire: [9] })], memory: [] })
+    expect([peers, undecided]).toEqual([[], 4])
+  })
+
+  test('looks at the p99.9 of an open loop', () => {
+    const rated = { ...load('rate', { bun: steady(4), edgewire: steady(5) }), rate: 1000 }
+    expect(lossesIn({ loads: [rated], memory: [] }).peers[0].points.join()).toContain('p99.9 x1.25')
   })
 
   test('does not count the rate of an open loop', () => {
@@ -190,12 +220,20 @@ const full = record(
   {
     skipped: ['go: the Go server is not installed'],
     failures: [{ scenario: 'churn', server: 'deno', round: 1, reason: 'it crashed\nwith a stack' }],
-    memory: [{ server: named('edgewire'), bytes: [500, 510, 520] }],
+    memory: [{ server: named('edgewire'), bytes: [500, 505, 510, 515, 520] }],
     syscalls: [
       { scenario: '64b-64', server: named('edgewire'), calls: { all: 2.05, byName: { recvfrom: 1, sendto: 1 } } },
     ],
   },
 )
+
+test('a run of --compare does not become the page', async () => {
+  const compared = load('churn', { edgewire: steady(5) })
+  compared.servers.push({ server: { name: REVISION, label: 'HEAD~1' }, trials: compared.servers[0].trials })
+  const root = scratch()
+  await expect(writeReport(record([compared]), root)).rejects.toThrow('--compare')
+  expect(readdirSync(root)).toEqual([])
+})
 
 describe('the page', () => {
   const page = pageOf(full, picturesOf(full))
@@ -215,6 +253,13 @@ describe('the page', () => {
   test('shows every goal', () => {
     for (const { load: text } of goals) expect(page).toContain(`| ${text} |`)
     expect(page).toMatch(/\| idle connection \| \*\*missed\*\* \|/)
+  })
+
+  test('counts the goals under the default driver, too: the better one is another look at each', () => {
+    const cpu = { net: steady(10), edgewire: steady(6), 'edgewire-prepare': steady(3) }
+    const text = pageOf(record([load('fanout-1000', cpu)]), [])
+    expect(text).toMatch(/\n1 met, 0 missed, 0 out of reach, 0 not decided, \d+ not measured\. A goal/)
+    expect(text).toMatch(/With the default driver alone: 0 met, 1 missed, 0 out of reach, 0 not decided, /)
   })
 
   test('counts the goals that are out of reach apart, and shows what the floor does', () => {
@@ -280,6 +325,42 @@ describe('the file of a run', () => {
     const file = join(scratch(), 'deep', 'run.json')
     writeRecord(file, full)
     expect(readRecord(file)).toEqual(JSON.parse(JSON.stringify(full)))
+  })
+
+  test('replaces an older one only as a whole', () => {
+    const folder = scratch()
+    const file = join(folder, 'run.json')
+    writeRecord(file, full)
+    const endless = { ...full, versions: { toJSON: () => expect.unreachable('the disk is full') } }
+    expect(() => writeRecord(file, endless as unknown as typeof full)).toThrow('the disk is full')
+    expect(readRecord(file).date).toBe(full.date)
+    // A folder cannot be replaced: what was written beside it goes.
+    mkdirSync(join(folder, 'taken', 'by'), { recursive: true })
+    expect(() => writeRecord(join(folder, 'taken'), full)).toThrow()
+    expect(readdirSync(folder).sort()).toEqual(['run.json', 'taken'])
+  })
+
+  test('is known to be writable before anything is measured', () => {
+    const folder = scratch()
+    writeFileSync(join(folder, 'a'), 'a')
+    expect(() => requireWritable(folder)).toThrow('it is a folder')
+    expect(() => requireWritable(join(folder, 'a', 'run.json'))).toThrow('cannot be written')
+    requireWritable(join(folder, 'new', 'run.json'))
+    requireWritable(join(folder, 'a'))
+    expect(readdirSync(join(folder, 'new'))).toEqual([])
+    expect(readFileSync(join(folder, 'a'), 'utf8')).toBe('a')
+  })
+
+  test('says how many trials there were, not how many were asked for', () => {
+    const of = (trials: number, goalTrials?: number) =>
+      describeTrials({
+        ...full,
+        settings: { ...full.settings, trials, ...(goalTrials !== undefined && { goalTrials }) },
+      })
+    expect([of(5), of(9), of(5, 21)]).toEqual(['5 trials', '5 trials', '5 trials (21 under loads that have a goal)'])
+    const one = load('churn', { net: [9], edgewire: [5] })
+    expect(describeTrials({ ...full, loads: [...full.loads, one] })).toBe('1 to 5 trials')
+    expect(describeTrials({ ...full, loads: [one] })).toBe('1 trial')
   })
 
   test('names the commit that was there when it began, and its changes of then', async () => {

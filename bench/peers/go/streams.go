@@ -10,7 +10,7 @@ import (
 
 const (
 	// As large as the floor's and Deno's: fewer system calls for large messages. Only the pages that are used are resident.
-	readBytes = 64 * 1024
+	readBytes = 68 * 1024
 
 	// The pattern's length is a multiple of its period, so that it can be sent again and again.
 	period       = 251
