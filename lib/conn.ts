@@ -115,10 +115,9 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
         if (this.input === Input.Ended) this.callEnd()
         this.rare.heldClose = false
         this.callClose()
-      } else if (this.input === Input.Ended) {
-        this.callEnd()
       } else if (this.phase < Phase.Closing) {
-        this.setInterest(abi.ReadStream)
+        if (this.input === Input.Ended) this.callEnd()
+        else this.setInterest(abi.ReadStream)
       }
     } catch (error) {
       this.onHandlerError(error)
