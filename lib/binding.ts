@@ -30,7 +30,7 @@ export interface SharedMemory {
 
 export interface Binding {
   readonly abiVersion: number
-  /** A number: -errno, this process cannot have the driver. */
+  /** A number: -errno, and nothing is open; -ENOTSUP: this process cannot have the driver. */
   open(hooks: Hooks, budgetBytes: number, debug: boolean, driver: number): SharedMemory | number | undefined
   flush(): void
   listen(kind: number, name: string, port: number, flags: number, backlog: number, lowWater: number): number
@@ -92,8 +92,12 @@ function load(): Binding {
   try {
     addon = loadAddon(fileURLToPath(new URL('..', import.meta.url)))
   } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException
+    if (code === 'ERR_DLOPEN_DISABLED') {
+      throw unsupported('this process may not load addons: it runs with --no-addons or without --allow-addons', cause)
+    }
     const machine = `${process.platform}-${process.arch} with Node.js ${process.versions.node}`
-    const loads = (cause as NodeJS.ErrnoException).code !== 'ERR_DLOPEN_FAILED'
+    const loads = code !== 'ERR_DLOPEN_FAILED'
     const problem = loads ? 'no binary of edgewire fits' : 'the binary of edgewire does not load on'
     const advice = isUnnamedMusl()
       ? 'this Node is linked with musl: set LIBC=musl in its environment'

@@ -1,5 +1,6 @@
 // A connection: the contract is Conn in net.ts, the native half native/core/conn.h.
 
+import { isUint8Array } from 'node:util/types'
 import * as abi from './abi.js'
 import { checkInteger } from './addr.js'
 import { BytesMax, type ConnOwner, Input, Mark, Output, Phase } from './conn_core.js'
@@ -21,7 +22,7 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
   // ---- reading -----------------------------------------------------------------------------------------------------
 
   read(into: Uint8Array): Promise<number | null> {
-    if (!(into instanceof Uint8Array) || into.length === 0) {
+    if (!isUint8Array(into) || into.length === 0) {
       return Promise.reject(invalidArgument('read', 'read() needs a Uint8Array with at least one byte', into))
     }
     return this.enqueueRead(into)
@@ -114,10 +115,9 @@ export class StreamConn extends ConnOutput implements Conn, ConnSink {
         if (this.input === Input.Ended) this.callEnd()
         this.rare.heldClose = false
         this.callClose()
-      } else if (this.input === Input.Ended) {
-        this.callEnd()
       } else if (this.phase < Phase.Closing) {
-        this.setInterest(abi.ReadStream)
+        if (this.input === Input.Ended) this.callEnd()
+        else this.setInterest(abi.ReadStream)
       }
     } catch (error) {
       this.onHandlerError(error)

@@ -204,7 +204,10 @@ export abstract class ConnCore {
   protected setOption(option: number, value: number): this {
     this.needOpen('option')
     const result = this.loop.native.setOption(this.index, option, value)
-    if (result < 0) throw systemError(result, this.place('option'))
+    if (result >= 0) return this
+    const error = systemError(result, this.place('option'))
+    // EBADF: the network has ended it already, and that is told later in this batch. Nobody could have known.
+    if (error.code !== 'EBADF') throw error
     return this
   }
 

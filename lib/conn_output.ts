@@ -1,6 +1,7 @@
 // The writing half of a connection. Nothing is sent from here: bytes and commands lie in shared memory until the turn
 // flushes them, all writes of a connection in one system call.
 
+import { isArrayBuffer } from 'node:util/types'
 import * as abi from './abi.js'
 import { ConnCore, Mark, Output, Phase } from './conn_core.js'
 import { isPast } from './deadline.js'
@@ -159,7 +160,7 @@ function bytesOf(data: unknown): Uint8Array {
   if (data instanceof Uint8Array) return data
   try {
     if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
-    if (data instanceof ArrayBuffer) return new Uint8Array(data)
+    if (isArrayBuffer(data)) return new Uint8Array(data)
   } catch {
     throw detachedArgument(data)
   }

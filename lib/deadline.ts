@@ -1,6 +1,7 @@
 // Deadlines: from what a caller gives (a Date, epoch milliseconds, null) to the native clock's milliseconds in a
 // connection's row. Setting one is a store; native looks at the row when its wheel entry fires, and moves the entry.
 
+import { isDate } from 'node:util/types'
 import * as abi from './abi.js'
 import { invalidArgument } from './errors.js'
 import type { Loop } from './loop.js'
@@ -12,7 +13,7 @@ const EarliestEpochMs = -8.64e15
 /** The epoch milliseconds of a deadline; Infinity for null. Throws for what is neither. */
 export function epochOf(deadline: Deadline): number {
   if (deadline === null) return Number.POSITIVE_INFINITY
-  const epoch = typeof deadline === 'number' ? deadline : deadline instanceof Date ? deadline.getTime() : Number.NaN
+  const epoch = typeof deadline === 'number' ? deadline : isDate(deadline) ? deadline.getTime() : Number.NaN
   if (Number.isNaN(epoch)) {
     throw invalidArgument('configure', 'a deadline must be a Date, epoch milliseconds or null', deadline)
   }

@@ -30,6 +30,12 @@ export class DispatchScope {
     }
   }
 
+  /** Runs, in `context`, what does not come again and again. */
+  enter(context: AsyncResource | undefined, run: () => void): void {
+    if (context === undefined || context === this.context) run()
+    else context.runInAsyncScope(run)
+  }
+
   /** At the end of a dispatch, when nothing more is served in it. `last`: the context of what was served last. */
   settle(last: AsyncResource | undefined): void {
     if (this.away < BatchesToMove || last === undefined) return

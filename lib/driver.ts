@@ -1,7 +1,8 @@
 // Which driver gives the reactor its turns: see native/node/driver.h.
 
+import { constants } from 'node:os'
 import * as abi from './abi.js'
-import { invalidArgument, NetError } from './errors.js'
+import { invalidArgument, NetError, systemError } from './errors.js'
 
 /**
  * 'uv_poll' nests epoll in libuv; 'waiter' waits on a thread; 'waiter-tsfn' does so without any libuv; 'prepare' nests
@@ -59,12 +60,13 @@ function claimThread(): void {
   waiting[PrepareRuns] = true
 }
 
-/** What the addon's open() means when it gives no memory. */
+/** What the addon's open() means when it gives no memory. A number: nothing is open, and it may be tried again. */
 export function refusal(driver: Driver, answer: number | undefined): NetError {
   if (answer === undefined) {
     return unsupported('this thread runs two copies of edgewire over one addon, or its environment is ending')
   }
-  waiting[PrepareRuns] = false
+  if (driver === 'prepare') waiting[PrepareRuns] = false
+  if (answer !== -constants.errno.ENOTSUP) return systemError(answer, { op: 'configure' })
   return unsupported(`EDGEWIRE_DRIVER=${driver} needs libuv 1.46 or a later 1.x, this is ${process.versions.uv}`)
 }
 

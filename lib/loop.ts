@@ -146,7 +146,7 @@ export class Loop {
         const { current } = this
         this.current = undefined
         if (current === undefined) process.nextTick(rethrow, error)
-        else this.tellHandlerError(current, error)
+        else this.scope.enter(current.context, () => this.tellHandlerError(current, error))
       }
     }
   }

@@ -1,5 +1,6 @@
 #include "node/env.h"
 
+#include <cerrno>
 #include <cstring>
 #include <utility>
 
@@ -40,19 +41,17 @@ void* Env::shared_array(Napi::Object into, const char* name, size_t bytes) {
   return napi_set_named_property(env_, into, name, buffer) == napi_ok ? data : nullptr;
 }
 
-Napi::Value Env::fail(int error, const char* what) {
-  Napi::Env env(env_);
+// Gives everything back, so that a later open() begins anew: what failed may have been a moment without descriptors.
+Napi::Value Env::fail(int error) {
   drop_exception(env_);
-  Napi::Error exception = Napi::Error::New(env, std::string("edgewire: ") + what + ": " + std::strerror(-error));
-  exception.Set("errno", Napi::Number::New(env, error));
-  exception.ThrowAsJavaScriptException();
-  closing_ = true;  // for good: a driver that has begun still refers to the reactor
   if (driver_ != nullptr) {
     driver_->stop();
-    driver_->close([](void*) {}, nullptr);
+    // libuv lets go of its handles later, so the driver outlives its place here.
+    Driver* driver = driver_.release();
+    driver->close([](void* closed) { delete static_cast<Driver*>(closed); }, driver);
   }
-  if (reactor_ != nullptr) reactor_->close();
-  return env.Undefined();
+  reactor_.reset();
+  return Napi::Number::New(Napi::Env(env_), error);
 }
 
 Napi::Value Env::open(Napi::Object hooks, uint64_t budget_bytes, bool debug, int32_t driver) {
@@ -75,7 +74,7 @@ Napi::Value Env::open(Napi::Object hooks, uint64_t budget_bytes, bool debug, int
   memory.arena = static_cast<uint8_t*>(shared_array(shared, "arena", abi::kArenaBytes));
   bool complete = memory.control != nullptr && memory.metrics != nullptr && memory.completions != nullptr &&
                   memory.commands != nullptr && memory.arena != nullptr;
-  if (!complete) return fail(-ENOMEM, "shared memory");
+  if (!complete) return fail(-ENOMEM);
   control_ = memory.control;
   // The views must live as long as the reactor: the hooks object, which we hold, holds them.
   hooks.Set("shared", shared);
@@ -83,9 +82,9 @@ Napi::Value Env::open(Napi::Object hooks, uint64_t budget_bytes, bool debug, int
   reactor_ = std::make_unique<Reactor>(*this, budget_bytes);
   reactor_->pool().set_poison(debug);
   int error = reactor_->open(memory);
-  if (error < 0) return fail(error, "opening the poller");
+  if (error < 0) return fail(error);
   error = open_driver(driver, &driver);
-  if (error < 0) return fail(error, "the event loop");
+  if (error < 0) return fail(error);
   driver_->schedule();
   shared.Set("driver", Napi::Number::New(env, driver));
 

@@ -18,8 +18,8 @@ class Env final : public Host {
   ~Env() override = default;
 
   // `hooks` has dispatch(): void, slabs: Uint8Array[] and opened: [] (ours to clear), and gets the properties
-  // doubles and words (the connection tables) now and whenever they grow. Returns the shared memory, or leaves a
-  // JavaScript exception; for a driver that this process cannot have, -errno, with nothing opened.
+  // doubles and words (the connection tables) now and whenever they grow. Returns the shared memory, or -errno with
+  // nothing opened: -ENOTSUP for a driver that this process cannot have. It may be tried again.
   // `driver`: abi::kDriver...; the shared memory's property `driver` says which it has become.
   Napi::Value open(Napi::Object hooks, uint64_t budget_bytes, bool debug, int32_t driver);
   bool is_open() const noexcept { return reactor_ != nullptr && !closing_; }
@@ -48,7 +48,7 @@ class Env final : public Host {
   void run_turn(Look look) noexcept;
   int open_driver(int32_t wanted, int32_t* opened) noexcept;
   void* shared_array(Napi::Object into, const char* name, size_t bytes);
-  Napi::Value fail(int error, const char* what);
+  Napi::Value fail(int error);
   static void on_teardown(napi_async_cleanup_hook_handle handle, void* env);
   static void on_teardown_at_once(void* env);
   void tear_down(Driver::Closed closed) noexcept;

@@ -192,6 +192,30 @@ test('the context is the same in every batch, of one listener and of two that ta
   expect(Object.fromEntries(seen.get('second') as Map<string, number>)).toEqual({ second: 3 * 150 })
 })
 
+test("what a handler throws is told in its listener's context, whoever's the dispatch is", async () => {
+  const busy = track(
+    await storage.run('busy', () => listen(tcp4.place(), { data: (conn, chunk) => void conn.write(chunk) })),
+  )
+  const peer = await connect(busy)
+  for (let i = 1; i <= 100; i++) {
+    peer.socket.write('x')
+    await peer.bytes(i)
+  }
+  const seen: (string | undefined)[] = []
+  const onError = () => void seen.push(storage.getStore())
+  const fail = () => {
+    throw new Error('thrown by a handler')
+  }
+  for (const handlers of [{ open: fail }, { data: fail }, { data: async () => fail() }, { end: fail }]) {
+    const failing = track(await storage.run('failing', () => listen({ ...tcp4.place(), onError }, handlers)))
+    const other = await connect(failing)
+    other.socket.end('x')
+    await allClosed(failing)
+  }
+  await until('each is told', () => seen.length === 4)
+  expect(seen).toEqual(Array(4).fill('failing'))
+})
+
 test('what a closed listener had in its context can be collected, also after many batches', async () => {
   const store = await serveOnce()
   await until('it is collected', () => {

@@ -310,6 +310,29 @@ describe.each(named)('%s', (_, transport) => {
     conn.close()
   })
 
+  test.each(['close', 'abort'] as const)(
+    '%s() of a paused connection: nothing follows `close` at resume()',
+    async (act) => {
+      const seen: string[] = []
+      const listener = await serve(transport, {
+        open: (conn) => conn.pause(),
+        data: () => seen.push('data'),
+        end: () => seen.push('end'),
+        close: () => seen.push('close'),
+      })
+      const peer = await connect(listener, { allowHalfOpen: true })
+      peer.finish()
+      await until('it is accepted', () => listener.stats().open === 1)
+      const [conn] = [...listener.connections] as [Conn]
+      await until('FIN is noticed', () => conn.state === 'read-closed')
+      conn[act]()
+      await until('it is closed', () => seen.includes('close'))
+      conn.resume()
+      await turn()
+      expect(seen).toEqual(['close'])
+    },
+  )
+
   test('an async handler that answers when the peer has gone is no uncaught exception', async () => {
     const errors: unknown[] = []
     const attempts: string[] = []

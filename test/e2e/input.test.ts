@@ -1,5 +1,6 @@
 // Bad input: a NetError with code, op and the offending value, before anything is opened or changed.
 
+import { runInNewContext } from 'node:vm'
 import { type Conn, configure, dial, type Listener, listen, NetError } from 'edgewire'
 import { describe, expect, test } from 'vitest'
 import { connect, deferred, descriptorCount, freshPath, rejection, serve, tcp4, until, within } from './harness.ts'
@@ -335,4 +336,19 @@ test('a path of exactly the longest length works, and so does the longest abstra
     const conn = await dial({ path: name })
     await conn[Symbol.asyncDispose]()
   }
+})
+
+test('bytes and dates of another realm (node:vm, test runners) are what they are', async () => {
+  const listener = await serve(tcp4, { data: (conn, chunk) => void conn.write(chunk) })
+  const conn = await dial({ host: '127.0.0.1', port: listener.port })
+  const foreign = (source: string) => runInNewContext(source)
+  conn.setReadDeadline(foreign('new Date(Date.now() + 60_000)'))
+  conn.write(foreign('new Uint8Array([1, 2])'))
+  conn.write(foreign('new Uint8Array([3, 4]).buffer'))
+  conn.write(foreign('new Uint8Array(40_000).fill(5)'))
+  const into = foreign('new Uint8Array(50_000)') as Uint8Array
+  let bytes = 0
+  while (bytes < 40_004) bytes += (await within('bytes', conn.read(into.subarray(bytes)))) as number
+  expect([...into.subarray(0, 6), into[40_003], into[40_004]]).toEqual([1, 2, 3, 4, 5, 5, 5, 0])
+  conn.close()
 })

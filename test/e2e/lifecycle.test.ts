@@ -236,6 +236,30 @@ describe.each(named)('%s: the peer', (_, transport) => {
     expect(await within('the server notices', closed)).toMatchObject({ code: 'ECONNRESET', op: 'read' })
   })
 
+  test.runIf(isTcp)(
+    'bytes and RST at once: the handler of the bytes may set options, and `close` says why',
+    async () => {
+      const thrown: unknown[] = []
+      const { peer, closed } = await ending({
+        data(conn) {
+          try {
+            conn
+              .setNoDelay(false)
+              .setKeepAlive(true, 1000)
+              .setRecvBufferSize(64 * KiB)
+          } catch (error) {
+            thrown.push(error)
+          }
+        },
+      })
+      // Both lie in the kernel before this thread looks: the connection is over when its bytes are told.
+      peer.socket.write('last words')
+      peer.reset()
+      expect(await within('the server notices', closed)).toMatchObject({ code: 'ECONNRESET', op: 'read' })
+      expect(thrown).toEqual([])
+    },
+  )
+
   test('close() of a paused connection ends it', async () => {
     const { peer, closed, conn } = await ending({ data() {} })
     conn.pause()

@@ -1,7 +1,8 @@
 // The process's life: it ends by itself when nothing ref'd is left, not before, and however it is ended.
 
 import { describe, expect, test } from 'vitest'
-import { run, start } from './programs.ts'
+import { Program, run, start } from './programs.ts'
+import { isBun, isDeno } from './runtime.ts'
 
 const echo = `{ data(conn, chunk) { conn.write(chunk) } }`
 const listening = `const server = await listen({ host: '127.0.0.1', port: 0 }, ${echo})\n`
@@ -164,4 +165,13 @@ test('importing raises the soft limit of open files to the hard one', async () =
     print(soft === hard ? 'raised' : soft + ' of ' + hard)
   `)
   expect(end.stdout).toBe('raised\n')
+})
+
+test.skipIf(isBun || isDeno)('where Node may not load addons, the import says so', async () => {
+  const source = `import('edgewire').catch(({ code, message }) => console.log(JSON.stringify([code, message])))`
+  const end = await new Program(['--no-addons', '--input-type=module', '-e', source]).end()
+  expect(JSON.parse(end.stdout)).toEqual([
+    'ERR_UNSUPPORTED_PLATFORM',
+    'configure: this process may not load addons: it runs with --no-addons or without --allow-addons',
+  ])
 })
