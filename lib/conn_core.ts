@@ -5,11 +5,13 @@
 // in objects of their own, made when first used.
 
 import type { AsyncResource } from 'node:async_hooks'
+import type { InspectOptionsStylized } from 'node:util'
 import * as abi from './abi.js'
 import { type ConnSettings, checkInteger, joinHostPort, printablePath } from './addr.js'
 import { storeIdleTimeout } from './deadline.js'
 import { type ErrorPlace, NetError, type Op, systemError } from './errors.js'
 import type { Inbox } from './inbox.js'
+import { inspection, shown } from './inspection.js'
 import type { Loop } from './loop.js'
 import type { Conn, ConnState, Handlers, Listener } from './net.js'
 
@@ -172,6 +174,12 @@ export abstract class ConnCore {
 
   get remoteFamily(): string | undefined {
     return this.address(abi.AddressRemote)?.[0]
+  }
+
+  [inspection](depth: number, options: InspectOptionsStylized): string {
+    const { local, remote } = this.place('read')
+    const { state, bytesRead, bytesWritten, bufferedAmount, data } = this
+    return shown('Conn', { state, local, remote, bytesRead, bytesWritten, bufferedAmount, data }, depth, options)
   }
 
   protected address(which: number): readonly [string, string, number] | undefined {

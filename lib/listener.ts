@@ -3,11 +3,13 @@
 import { AsyncResource } from 'node:async_hooks'
 import { lookup } from 'node:dns/promises'
 import { isIP } from 'node:net'
+import type { InspectOptionsStylized } from 'node:util'
 import * as abi from './abi.js'
 import { type ConnSettings, joinHostPort, type ListenPlan, planListen, printablePath } from './addr.js'
 import { StreamConn } from './conn.js'
 import type { ConnOwner } from './conn_core.js'
 import { type ErrorPlace, invalidArgument, NetError, systemError } from './errors.js'
+import { inspection, shown } from './inspection.js'
 import { LeakWatch } from './leak_watch.js'
 import { type ListenerSink, type Loop, loop } from './loop.js'
 import type { Conn, Handlers, Listener, ListenerStats, ListenOptions, Task } from './net.js'
@@ -144,6 +146,11 @@ class StreamListener implements Listener, ConnOwner, ListenerSink {
 
   get listening(): boolean {
     return this.accepting
+  }
+
+  [inspection](depth: number, options: InspectOptionsStylized): string {
+    const { address, port, family, listening } = this
+    return shown('Listener', { address, port, family, listening, ...this.stats() }, depth, options)
   }
 
   get connections(): Iterable<Conn> {

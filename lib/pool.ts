@@ -2,9 +2,11 @@
 // and what they are told. The connections themselves are in pool_supply.ts.
 
 import { AsyncResource } from 'node:async_hooks'
+import type { InspectOptionsStylized } from 'node:util'
 import { joinHostPort, printablePath } from './addr.js'
 import { dial } from './dialer.js'
 import { invalidArgument, NetError } from './errors.js'
+import { inspection, shown } from './inspection.js'
 import type { Conn } from './net.js'
 import type { AcquireOptions, Lease, Pool, PoolOptions, PoolSnapshot, PoolStats } from './pool_api.js'
 import { systemClock } from './pool_clock.js'
@@ -284,6 +286,10 @@ export class ConnPool implements Pool, Lender {
         sinceMs: now - since,
       })),
     }
+  }
+
+  [inspection](depth: number, options: InspectOptionsStylized): string {
+    return shown('Pool', this.snapshot(), depth, options)
   }
 
   // ---- errors ------------------------------------------------------------------------------------------------------

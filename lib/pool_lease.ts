@@ -1,7 +1,9 @@
 // What acquire() gives: the right to use one connection, which ends once. The connection itself could not tell its
 // holders apart: a late release() of the one before would take it away from the next.
 
+import type { InspectOptionsStylized } from 'node:util'
 import { NetError } from './errors.js'
+import { inspection, shown } from './inspection.js'
 import type { Conn } from './net.js'
 import type { Lease } from './pool_api.js'
 import type { Member } from './pool_member.js'
@@ -44,6 +46,11 @@ export class PoolLease implements Lease {
 
   get isOver(): boolean {
     return this.member === undefined
+  }
+
+  [inspection](depth: number, options: InspectOptionsStylized): string {
+    const { upstream, member } = this
+    return shown('Lease', { upstream, conn: member?.conn }, depth, options)
   }
 
   private end(): Member {

@@ -4,12 +4,14 @@
 // could not be asked, and the query under way: whoever needs the answer waits for that one. There are no timers: whether
 // an answer has expired is seen when it is wanted.
 
+import type { InspectOptionsStylized } from 'node:util'
 import { LRUCache } from 'lru-cache'
 import { type Bag, checkInteger, checkKeys, checkSignal, integer, TimeoutMsMax } from './addr.js'
 import { type AddressSource, DnsSource, LookupSource, type QuestionFamily } from './dns_query.js'
 import { invalidArgument } from './errors.js'
 import { graverCode, isNegative, nameAddress, readHost, resolutionError } from './host_name.js'
 import { HostsFile } from './hosts_file.js'
+import { inspection, shown } from './inspection.js'
 import type {
   FoundAddress,
   LookupFn,
@@ -205,6 +207,10 @@ export class CachingResolver implements Resolver {
 
   stats(): ResolverStats {
     return { names: this.names.size, pending: this.pending, ...this.counters }
+  }
+
+  [inspection](depth: number, options: InspectOptionsStylized): string {
+    return shown('Resolver', this.stats(), depth, options)
   }
 
   clear(host?: string): void {

@@ -30,7 +30,10 @@ export const nativeLayers: Layer[] = [
 ]
 
 export const libLayers: Layer[] = [
-  { name: 'abi, errors, addr, net, names, driver', files: /^lib\/(abi|errors|addr|net|names|driver)\.ts$/ },
+  {
+    name: 'abi, errors, addr, net, names, driver, inspection',
+    files: /^lib\/(abi|errors|addr|net|names|driver|inspection)\.ts$/,
+  },
   { name: 'binding', files: /^lib\/binding\.ts$/ },
   { name: 'loop, slab_views, dispatch_scope', files: /^lib\/(loop|slab_views|dispatch_scope)\.ts$/ },
   { name: 'lease, deadline', files: /^lib\/(lease|deadline)\.ts$/ },
