@@ -62,6 +62,7 @@ export const scenarios = [
     quick: true,
     also: ['deno', ...STYLES],
     atPeak: { of: 'net', share: 0.5 },
+    minSeconds: 2, // in a shorter one a single pause of the machine is the hundredth that p99 leaves out
   }),
 
   row('churn', 'connect, echo,\nclose', 'connections', loops('churn', 32), {
