@@ -6,6 +6,7 @@ import { run } from './programs.ts'
 import { isNode } from './runtime.ts'
 
 const Rounds = 2000
+const IdleLooksMax = 6
 
 // Elsewhere there is no libuv that we could use.
 const drivers = isNode
@@ -38,7 +39,7 @@ describe.each(drivers)('EDGEWIRE_DRIVER=%s', (driver) => {
     expect(await inProcess('print({ driver: stats().driver })')).toEqual({ driver })
   })
 
-  test('an idle second: no wake, no turn, whatever deadline stands', async () => {
+  test('an idle second: next to no wake, no turn, whatever deadline stands', async () => {
     const grown = await inProcess(`
       conn.setDeadline(Date.now() + 60_000)
       await sleep(50)
@@ -46,11 +47,11 @@ describe.each(drivers)('EDGEWIRE_DRIVER=%s', (driver) => {
       const idle = await grown(() => sleep(1000))
       print({ ...idle, events: events() - before })
     `)
-    expect(grown.wakes).toBe(0)
     expect(grown.turns).toBe(0)
-    // The timer wheel looks at its upper levels now and then. 'prepare' waits in libuv's place: what wakes libuv (V8's
-    // garbage collector may) ends one look, and the alarm that follows another.
-    expect(grown.polls).toBeLessThanOrEqual(6 + (driver === 'prepare' ? 2 * grown.events : 0))
+    // The timer wheel looks at its upper levels now and then; a thread that waits wakes the loop for that. 'prepare' waits
+    // in libuv's place: what wakes libuv (V8's garbage collector may) ends one look, and the alarm that follows another.
+    expect(grown.wakes).toBeLessThanOrEqual(IdleLooksMax)
+    expect(grown.polls).toBeLessThanOrEqual(IdleLooksMax + (driver === 'prepare' ? 2 * grown.events : 0))
   })
 
   test('ping-pong: a wake for each message that came alone, none lost, none without a reason', async () => {
