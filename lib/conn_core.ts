@@ -5,6 +5,7 @@
 // in objects of their own, made when first used.
 
 import type { AsyncResource } from 'node:async_hooks'
+import { constants } from 'node:os'
 import type { InspectOptionsStylized } from 'node:util'
 import * as abi from './abi.js'
 import { type ConnSettings, checkInteger, joinHostPort, printablePath } from './addr.js'
@@ -212,11 +213,9 @@ export abstract class ConnCore {
   protected setOption(option: number, value: number): this {
     this.needOpen('option')
     const result = this.loop.native.setOption(this.index, option, value)
-    if (result >= 0) return this
-    const error = systemError(result, this.place('option'))
     // EBADF: the network has ended it already, and that is told later in this batch. Nobody could have known.
-    if (error.code !== 'EBADF') throw error
-    return this
+    if (result >= 0 || result === -constants.errno.EBADF) return this
+    throw systemError(result, this.place('option'))
   }
 
   ref(): this {
